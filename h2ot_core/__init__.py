@@ -1,0 +1,40 @@
+"""H2OT: hierarchical pruning and recovering of pose tokens for video pose transformers.
+
+>>> import torch, h2ot_core
+>>> model = h2ot_core.build("mixste", scheme="h2ot").eval()
+>>> poses_3d = model(torch.zeros(1, 243, 17, 2))
+>>> poses_3d.shape
+torch.Size([1, 243, 17, 3])
+"""
+
+from __future__ import annotations
+
+from h2ot_core.checkpoints import load_published
+from h2ot_core.errors import CheckpointError, ConfigError, InputError
+from h2ot_core.factory import PIPELINES, SCHEMES, build
+from h2ot_core.hosts import HOSTS
+from h2ot_core.hourglass import Config, Hourglass, Output
+from h2ot_core.probe import Probe
+from h2ot_core.prune import PRUNERS
+from h2ot_core.recover import RECOVERERS
+from h2ot_core.schedule import Schedule
+from h2ot_core.selection import Selection
+
+__all__ = [
+    "HOSTS",
+    "PIPELINES",
+    "PRUNERS",
+    "RECOVERERS",
+    "SCHEMES",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "Hourglass",
+    "InputError",
+    "Output",
+    "Probe",
+    "Schedule",
+    "Selection",
+    "build",
+    "load_published",
+]

@@ -1,0 +1,81 @@
+"""What a host (a video pose transformer) provides to the one loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from h2ot_core.layers import StreamMean, Tap
+from h2ot_core.schedule import Schedule
+
+
+class Step(NamedTuple):
+    """One step of a host: (B, N, S, C) to the same, any N that pruning leaves.
+
+    ``run(tokens, tap)`` appends the queries and keys of its temporal attention to ``tap`` when
+    one is given; a step without temporal attention is never given one.
+    """
+
+    name: str
+    run: Callable[[Tensor, Tap | None], Tensor]
+
+
+class AbstractHost(nn.Module, ABC):
+    """A video pose transformer as a list of steps between an embedding and a head.
+
+    Args:
+        schedule: F, r and b; a host whose layers are sized by frame count reads them here.
+        options: the host's sizes, already checked against :attr:`sizes`.
+    """
+
+    sizes: ClassVar[Mapping[str, Any]]
+    """Published sizes by option name; "frames" and "depth" are always among them."""
+    default_scheme: ClassVar[str] = "h2ot"
+    published_b: ClassVar[Mapping[str, tuple[int, ...]]]
+    """Scheme to the block indices that the paper gives for this host."""
+    published_names: ClassVar[Mapping[str, str]] = {}
+    """This host's parameter prefixes to those of the published repository, where they differ."""
+    channels: ClassVar[int]
+    """C_in, the input channels per joint."""
+
+    frames: int
+    joints: int
+    width: int
+    heads: int
+
+    @classmethod
+    @abstractmethod
+    def blocks(cls, depth: int) -> int:
+        """L, the number of blocks that b counts."""
+
+    @abstractmethod
+    def stage_step(self, block: int) -> int:
+        """The step before which a stage with b = ``block`` acts."""
+
+    @abstractmethod
+    def score_step(self, block: int) -> int | None:
+        """The step whose temporal attention scores frames for b = ``block``; None without one."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Poses (B, F, J, C_in) to tokens (B, F, S, C)."""
+
+    @abstractmethod
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, in order."""
+
+    @abstractmethod
+    def head(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, S, C) to poses (B, N, J, 3)."""
+
+    def keys(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, S, C) to one descriptor per frame (B, N, C'), by default their mean."""
+        return self.pool(x)
+
+    def __init__(self, schedule: Schedule, **options: Any) -> None:
+        super().__init__()
+        self.frames = schedule.frames
+        self.pool = StreamMean()

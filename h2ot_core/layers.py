@@ -1,0 +1,154 @@
+"""Layers that the hosts share. Tensors keep one layout, (B, F, S, C), from embedding to head.
+
+Legend: B batch, F or K frames, S streams (joints, or hypotheses), C width, H heads, d = C / H.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+Tap = list[tuple[Tensor, Tensor]]
+"""Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention that is listened to."""
+
+
+def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Fused attention over the last but one axis; leading axes are folded into one batch axis."""
+    lead = q.shape[:-3]
+    q, k, v = (t.flatten(0, -4) for t in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v).unflatten(0, lead)
+
+
+# Folding of (B, F, S, 3, H, d) into (3, B, ., H, ., d) per direction, and of the result back.
+_SPLIT = {"spatial": (3, 0, 1, 4, 2, 5), "temporal": (3, 0, 2, 4, 1, 5)}
+_MERGE = {"spatial": (0, 1, 3, 2, 4), "temporal": (0, 3, 1, 2, 4)}
+# Axes of (B, F, S, C) that one stochastic-depth draw covers: the published hosts fold the other
+# two into the batch.
+_SHARED = {"spatial": (2, 3), "temporal": (1, 3)}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, (B, F, S, C) to the same.
+
+    Args:
+        width: C.
+        heads: H, divides C.
+        along: "spatial" attends among the streams of each frame, "temporal" along the frames of
+            each stream.
+        qkv_bias: whether the joint query, key and value projection has a bias.
+    """
+
+    def __init__(self, width: int, heads: int, along: str, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.along = along
+        self.qkv = nn.Linear(width, width * 3, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
+        if tap is not None:
+            tap.append((q.detach(), k.detach()))
+        y = _scaled_dot_product(q, k, v)
+        return self.proj(y.permute(_MERGE[self.along]).flatten(-2))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of learnable queries on the kept tokens of each stream (paper, Eq. 5)."""
+
+    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.linear_q = nn.Linear(width, width, bias=qkv_bias)
+        self.linear_k = nn.Linear(width, width, bias=qkv_bias)
+        self.linear_v = nn.Linear(width, width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, x: Tensor) -> Tensor:
+        """Attend from (1, F, C), the same for every row and stream, to (B, K, S, C).
+
+        Returns:
+            (B, F, S, C). The queries are projected once, not once per row and stream.
+        """
+        batch, _, streams, _ = x.shape
+        q = self.linear_q(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (1, H, F, d)
+        q = q.unsqueeze(1).expand(batch, streams, -1, -1, -1)
+        # (B, K, S, H, d) -> (B, S, H, K, d)
+        k = self.linear_k(x).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
+        v = self.linear_v(x).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
+        return self.proj(_scaled_dot_product(q, k, v).permute(0, 3, 1, 2, 4).flatten(-2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between; (..., C) to (..., C)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop a residual branch per sample (Huang et al., 2016).
+
+    A sample is one frame for a spatial half and one stream for a temporal half, as in the
+    published hosts, which fold those axes into the batch.
+
+    Args:
+        rate: probability of dropping, in [0, 1).
+        shared: axes of (B, F, S, C) that one draw covers.
+    """
+
+    def __init__(self, rate: float, shared: tuple[int, ...]) -> None:
+        super().__init__()
+        self.rate = rate
+        self.shared = shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        shape = [1 if axis in self.shared else n for axis, n in enumerate(x.shape)]
+        keep = 1 - self.rate
+        return x * (torch.rand(shape, device=x.device, dtype=x.dtype) < keep).to(x.dtype).div_(keep)
+
+    def extra_repr(self) -> str:
+        """The drop rate, for ``print(model)``."""
+        return f"rate={self.rate:.3f}"
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block in one direction: attention, then MLP, each with a residual."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        along: str,
+        *,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads, along)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, hidden)
+        self.drop_path = DropPath(drop_path, shared=_SHARED[along])
+
+    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), tap))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class StreamMean(nn.Module):
+    """Average over the streams of each frame: (B, F, S, C) to (B, F, C) (paper, Section 3.1.1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=2)

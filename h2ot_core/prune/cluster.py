@@ -1,0 +1,75 @@
+"""TPC: keep the centres found by density peaks clustering over k nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from h2ot_core.errors import ConfigError
+from h2ot_core.prune.base import ScorePruner, Signals
+from h2ot_core.schedule import Schedule
+
+# Densities of mutually nearest frames are equal when k = 2, since a frame is its own nearest
+# neighbour; the published code breaks the tie with uniform noise of this size.
+_NOISE = 1e-6
+
+
+class ClusterPruner(ScorePruner):
+    """Token Pruning Cluster (paper, Section 3.1.1, Eqs. 1 and 2).
+
+    Score = density x distance to the nearest denser frame, on descriptors averaged over the
+    streams. Cost: O(B N^2 C).
+
+    Options:
+        tpc_k: neighbours that make the density, the frame itself included.
+        tpc_seed: seed of the tie-breaking noise. The noise depends on seed, stage and frame
+            alone, so a clip's frames do not depend on its batch.
+        tpc_max: distance given to the densest frame, "global" (largest of the clip, as
+            published) or "row" (largest from that frame, as Eq. 2 prints).
+
+    Differences from the published code: seeded noise (theirs is unseeded, in evaluation too).
+    """
+
+    requires = "keys"
+    options: ClassVar[Mapping[str, Any]] = {
+        "tpc_k": 2,
+        "tpc_seed": 0,
+        "tpc_max": ("global", "row"),
+    }
+
+    def __init__(self, schedule: Schedule, centre: int | None, **options: Any) -> None:
+        super().__init__(schedule, centre)
+        self.k: int = options["tpc_k"]
+        self.max: str = options["tpc_max"]
+        counts = (schedule.frames, *schedule.r)[: schedule.stages]
+        if not 1 <= self.k <= min(counts):
+            raise ConfigError(
+                f"tpc_k must be between 1 and the fewest frames that a stage chooses from, "
+                f"{min(counts)}; got {self.k}."
+            )
+        generator = torch.Generator().manual_seed(options["tpc_seed"])
+        device = torch.get_default_device()
+        for stage, count in enumerate(counts):
+            noise = torch.rand((1, count), generator=generator, device="cpu").to(device)
+            self.register_buffer(f"noise_{stage}", noise, persistent=False)
+
+    def score(self, signals: Signals, stage: int) -> Tensor:
+        """Score each frame as a cluster centre; (B, N)."""
+        assert signals.keys is not None
+        keys = signals.keys
+        if keys.dtype in (torch.float16, torch.bfloat16):
+            keys = keys.float()
+        noise = signals.noise
+        if noise is None:
+            noise = self.get_buffer(f"noise_{stage}")
+        distance = torch.cdist(keys, keys) / keys.shape[-1] ** 0.5
+        nearest = distance.topk(self.k, dim=-1, largest=False, sorted=False).values
+        density = nearest.square().mean(dim=-1).neg().exp() + noise.to(keys.dtype) * _NOISE
+        furthest = distance.amax(dim=-1, keepdim=True)
+        if self.max == "global":
+            furthest = furthest.amax(dim=-2, keepdim=True)
+        denser = density.unsqueeze(1) > density.unsqueeze(2)
+        return torch.where(denser, distance, furthest).amin(dim=-1) * density

@@ -1,0 +1,46 @@
+"""TRI: recover all frames by linear interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from h2ot_core.recover.base import AbstractRecoverer
+from h2ot_core.schedule import Schedule
+from h2ot_core.selection import Selection, bracket, equidistant, take
+
+
+class InterpolationRecoverer(AbstractRecoverer):
+    """Token Recovering Interpolation (paper, Section 3.2.2).
+
+    A kept frame comes back exactly; a frame outside the kept range holds the nearest kept one.
+
+    Options:
+        tri_mode: "positions" interpolates between the frames that were kept; "equidistant"
+            takes them as an even grid, as resizing would, and so moves those that are not.
+        tri_where: "poses" interpolates the head's output, as Section 3.2.2 describes; "tokens"
+            interpolates before the head, as Figure 2 allows.
+    """
+
+    options: ClassVar[Mapping[str, Any]] = {
+        "tri_mode": ("positions", "equidistant"),
+        "tri_where": ("poses", "tokens"),
+    }
+
+    def __init__(self, schedule: Schedule, width: int, heads: int, **options: Any) -> None:
+        super().__init__(schedule, width, heads)
+        self.mode: str = options["tri_mode"]
+        self.on_poses = options["tri_where"] == "poses"
+
+    def recover(self, x: Tensor, selection: Selection) -> Tensor:
+        """(B, K, ...) to (B, F, ...); differentiable in x."""
+        if self.mode == "equidistant":
+            place = equidistant(selection.keep, selection.frames, x.device)
+        else:
+            place = selection.bracket or bracket(selection.index, selection.frames)
+        weight = place.step.to(x.dtype) / place.gap.to(x.dtype)
+        weight = weight.reshape(*weight.shape, *[1] * (x.dim() - 2))
+        return torch.lerp(take(x, place.low), take(x, place.high), weight)
