@@ -1,0 +1,102 @@
+"""What is measured: one configuration of one host, as a frozen value. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One configuration; equal configurations are one case, in however many rows they stand.
+
+    Attributes:
+        host, frames, prune, recover, r, b, pipeline: as for ``h2ot_core.build``; prune and
+            recover are None without such a part, and r and b are then empty.
+        options: further options of ``build``, sorted by name.
+        batch: clips per forward pass.
+        device: "cpu" or "cuda".
+        dtype: "float32", "bfloat16" or "float16".
+        threads: CPU threads of the measuring process; 0 leaves PyTorch's choice.
+        motion: name of the input motion.
+    """
+
+    host: str
+    frames: int
+    prune: str | None = None
+    recover: str | None = None
+    r: tuple[int, ...] = ()
+    b: tuple[int, ...] = ()
+    pipeline: str = "seq2seq"
+    options: tuple[tuple[str, Any], ...] = ()
+    batch: int = 1
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 0
+    motion: str = "generated:0"
+
+    @property
+    def key(self) -> str:
+        """A short name that no other case has."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def label(self) -> str:
+        """What sets the case apart, for people: ``mixste-f243-tps+tri-r121,81-b0,3``."""
+        parts = [self.host, f"f{self.frames}"]
+        if self.prune:
+            parts.append("+".join(filter(None, (self.prune, self.recover))))
+            parts += [f"r{','.join(map(str, self.r))}", f"b{','.join(map(str, self.b))}"]
+        if self.pipeline != "seq2seq":
+            parts.append(self.pipeline)
+        parts += [f"{name}={value}" for name, value in self.options]
+        if self.batch != 1:
+            parts.append(f"batch{self.batch}")
+        return "-".join(parts)
+
+    @property
+    def baseline(self) -> Case:
+        """The same host and input without pruning."""
+        return replace(self, prune=None, recover=None, r=(), b=(), options=self._sizes())
+
+    def _sizes(self) -> tuple[tuple[str, Any], ...]:
+        strategy = ("tpc_", "tpa_", "tpmo_", "tps_", "tra_", "tri_")
+        return tuple(item for item in self.options if not item[0].startswith(strategy))
+
+    def build_arguments(self) -> dict[str, Any]:
+        """Keyword arguments for ``h2ot_core.build``, the host's name among them."""
+        return {
+            "host": self.host,
+            "frames": self.frames,
+            "scheme": "none",
+            "prune": self.prune or "none",
+            "recover": self.recover if self.recover or not self.prune else "none",
+            "r": self.r,
+            "b": self.b,
+            "pipeline": self.pipeline,
+            **dict(self.options),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a record file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Case:
+        """Read back what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: naming unknown or missing fields.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            odd = sorted(set(data) ^ names)
+            raise ValueError(f"a case has fields {sorted(names)}; these differ: {odd}")
+        values = dict(data)
+        values["r"], values["b"] = tuple(values["r"]), tuple(values["b"])
+        values["options"] = tuple((str(k), v) for k, v in values["options"])
+        return cls(**values)

@@ -1,0 +1,358 @@
+"""Windows of motion as a network sees them: 2D detections in, 3D targets out."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.cameras import H36M_CAMERAS, Camera, normalise, project, world_to_camera
+from bench.data.detector import DetectorNoise
+from bench.data.generator import generate
+from bench.data.motion import Clip, MotionError, Split, load_motion
+
+Array = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+NEAREST_M: Final = 0.5
+"""A view in which a joint is less deep than this in front of the camera is left out, metres."""
+
+MARGIN: Final = 0.25
+"""Share of the image size by which joints may leave the image before a view is left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """F consecutive frames of one clip seen by one camera.
+
+    Attributes:
+        detected_px: float32 (F, 17, 2), pixels with detector error.
+        clean_px: float32 (F, 17, 2), exact pixels.
+        input: float32 (F, 17, 2), the detections normalised for a network.
+        target: float32 (F, 17, 3), metres, camera frame, relative to joint 0 (which is zero).
+        clip: name of the clip.
+        action: of the clip.
+        camera: id of the camera.
+        start: frame of the clip at which the window begins.
+    """
+
+    detected_px: Array
+    clean_px: Array
+    input: Array
+    target: Array
+    clip: str
+    action: str
+    camera: str
+    start: int
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A whole clip seen by one camera; `bad[t]` counts the unusable frames before frame t."""
+
+    clip: Clip
+    camera: Camera
+    clean_px: Array
+    target: Array
+    bad: npt.NDArray[np.int64]
+
+    def usable(self, start: int, frames: int) -> bool:
+        """Say whether the body is well inside the image in all of these frames."""
+        return bool(self.bad[start + frames] == self.bad[start])
+
+
+class MotionSource:
+    """Where windows come from: generated motion or a motion file.
+
+    Make one with `MotionSource.generated` or `MotionSource.from_file`. Projections are kept, so
+    that asking again is fast.
+
+    Attributes:
+        name: short and stable, for record keys: `generated:<seed>`, or
+            `motion:<file stem>:<first 8 hex digits of the file's sha256>`.
+        description: one sentence for the heading of a report.
+        noise: the model of detector error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        clips: Callable[[Split], list[Clip]],
+        noise: DetectorNoise,
+    ) -> None:
+        self.name = name
+        self.description = description
+        self.noise = noise
+        self._load = clips
+        self._clips: dict[Split, list[Clip]] = {}
+        self._views: dict[tuple[Split, str], list[list[_View]]] = {}
+        self._detected: dict[tuple[Split, str, str, str, int], Array] = {}
+
+    @classmethod
+    def generated(
+        cls, seed: int = 0, *, frames: int = 1215, noise: DetectorNoise | None = None
+    ) -> Self:
+        """Use procedurally generated motion, one clip per activity.
+
+        Args:
+            seed: of the motion; the detector error has its own.
+            frames: length of every clip.
+            noise: model of detector error; None means its defaults.
+
+        Raises:
+            MotionError: `seed` or `frames` is out of range.
+        """
+        count = len(generate(seed=seed, frames=frames, split="test"))
+        return cls(
+            # The length shows only where it is not the usual one, so that names stay short.
+            f"generated:{seed}" + ("" if frames == 1215 else f":{frames}"),
+            f"Procedurally generated motion (seed {seed}), not recorded motion: {count} clips of "
+            f"{frames} frames at 50 Hz in each split, {count * frames} frames.",
+            lambda split: generate(seed=seed, frames=frames, split=split),
+            noise or DetectorNoise(),
+        )
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, noise: DetectorNoise | None = None) -> Self:
+        """Use an open motion file.
+
+        Args:
+            path: npz as described in `bench.data.motion`.
+            noise: model of detector error; None means its defaults.
+
+        Raises:
+            MotionError: the file cannot be used; see `load_motion`.
+        """
+        clips = load_motion(path)
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        counts = {part: _frames(c for c in clips if c.split == part) for part in _SPLITS}
+        stem = Path(path).stem
+        return cls(
+            f"motion:{stem}:{digest}",
+            f"Motion file {stem} (sha256 {digest}): {len(clips)} clips, {_frames(clips)} frames at "
+            f"{clips[0].fps} Hz ({counts['train']} train, {counts['test']} test).",
+            lambda split: [clip for clip in clips if clip.split == split],
+            noise or DetectorNoise(),
+        )
+
+    def windows(
+        self,
+        frames: int,
+        *,
+        split: Split = "test",
+        stride: int | None = None,
+        limit: int | None = None,
+        cameras: Sequence[str] | None = None,
+        subject: str = "S9",
+        seed: int = 0,
+    ) -> list[Window]:
+        """Cut the motion into windows.
+
+        Each clip is moved horizontally so that its mean root is at the origin, and is seen by the
+        four cameras of one Human3.6M subject. Left out are clips shorter than `frames`, the tail
+        of a clip that fills no window, and windows in which a joint comes closer than `NEAREST_M`
+        to the camera's plane or leaves the image by more than `MARGIN` of its size.
+
+        Args:
+            frames: F, length of a window.
+            split: `train` or `test`.
+            stride: frames between the starts of neighbouring windows; None means `frames`.
+            limit: most windows to return, spread over clips first, then cameras, then time.
+            cameras: ids of the cameras to use; None means all four.
+            subject: whose camera positions to use, a key of `H36M_CAMERAS`.
+            seed: of the detector error, which depends on (seed, clip, camera) alone: a window is
+                the same whatever the limit, the stride or the cameras beside it.
+
+        Returns:
+            At least one window, ordered by clip, camera (table order) and start.
+
+        Raises:
+            MotionError: a number is out of range, or no window is left.
+            KeyError: an unknown subject or camera; lists those that exist.
+        """
+        stride = frames if stride is None else stride
+        if min(frames, stride, 1 if limit is None else limit) < 1:
+            raise MotionError(
+                f"frames is {frames}, stride {stride}, limit {limit}; expected whole numbers above "
+                "0, or None for stride and limit"
+            )
+        per_clip = self._seen(split, subject)
+        wanted = _wanted(subject, cameras)
+        places: list[list[tuple[int, int, int]]] = []  # per clip: (clip, camera, start)
+        for i, views in enumerate(per_clip):
+            last = len(views[0].clip.positions) - frames
+            starts = range(0, last + 1, stride)
+            kept = {c: [s for s in starts if views[c].usable(s, frames)] for c in wanted}
+            places.append(_interleave(i, kept))
+        if not any(places):
+            raise self._nothing_left(frames, split, subject, per_clip)
+        return [
+            self._window(per_clip[i][c], start, frames, split, subject, seed)
+            for i, c, start in sorted(_spread(places, limit))
+        ]
+
+    def _seen(self, split: Split, subject: str) -> list[list[_View]]:
+        """Return, per clip of the split, its views by the subject's cameras."""
+        if split not in _SPLITS:
+            raise MotionError(f"split is {split!r}; expected 'train' or 'test'")
+        if subject not in H36M_CAMERAS:
+            raise KeyError(f"no cameras of {subject!r}; there are {', '.join(H36M_CAMERAS)}")
+        if split not in self._clips:
+            self._clips[split] = self._load(split)
+        if (split, subject) not in self._views:
+            self._views[split, subject] = [
+                [_view(clip, camera) for camera in H36M_CAMERAS[subject]]
+                for clip in self._clips[split]
+            ]
+        return self._views[split, subject]
+
+    def _window(
+        self, view: _View, start: int, frames: int, split: Split, subject: str, seed: int
+    ) -> Window:
+        """Cut one window from a view."""
+        clip, camera = view.clip, view.camera
+        key = (split, subject, clip.name, camera.id, seed)
+        if key not in self._detected:
+            digest = hashlib.sha256(f"{seed}/{clip.name}/{camera.id}".encode()).digest()
+            rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+            self._detected[key] = _frozen(self.noise.detect(view.clean_px, rng))
+        cut = slice(start, start + frames)
+        detected = self._detected[key][cut]
+        return Window(
+            detected_px=detected,
+            clean_px=view.clean_px[cut],
+            input=_frozen(normalise(detected, camera.width, camera.height)),
+            target=view.target[cut],
+            clip=clip.name,
+            action=clip.action,
+            camera=camera.id,
+            start=start,
+        )
+
+    def _nothing_left(
+        self, frames: int, split: Split, subject: str, per_clip: list[list[_View]]
+    ) -> MotionError:
+        """Say why there is no window."""
+        lengths = sorted(len(views[0].clip.positions) for views in per_clip)
+        if not lengths:
+            return MotionError(f"{self.name} has no clips in split {split!r}; use the other split")
+        have = (
+            f"the {len(lengths)} clips of split {split!r} have {lengths[0]} to {lengths[-1]} "
+            f"frames (median {lengths[len(lengths) // 2]})"
+        )
+        if lengths[-1] < frames:
+            return MotionError(
+                f"{self.name} has no window of {frames} frames: {have}; ask for at most "
+                f"{lengths[-1]} or use longer clips"
+            )
+        return MotionError(
+            f"{self.name} has no usable window of {frames} frames: {have}, but in every window a "
+            f"joint comes within {NEAREST_M} m of a camera of {subject} or leaves its image by "
+            f"more than {MARGIN:.0%}; check that positions are metres with z up, or ask for fewer "
+            "frames"
+        )
+
+
+def batch(windows: Sequence[Window]) -> Array:
+    """Stack the network inputs of windows.
+
+    Args:
+        windows: at least one, all of F frames.
+
+    Returns:
+        float32 (B, F, 17, 2), a copy.
+
+    Raises:
+        MotionError: there is no window, or they differ in length.
+    """
+    lengths = sorted({len(window.input) for window in windows})
+    if len(lengths) != 1:
+        raise MotionError(
+            f"cannot stack {len(windows)} windows of lengths {lengths}; expected at least one, "
+            "all of one length"
+        )
+    return np.stack([window.input for window in windows])
+
+
+_SPLITS: Final[tuple[Split, ...]] = ("train", "test")
+
+
+def _frames(clips: Iterable[Clip]) -> int:
+    """Count frames."""
+    return sum(len(clip.positions) for clip in clips)
+
+
+def _frozen(values: npt.NDArray[np.floating[Any]]) -> Array:
+    """Return a read-only float32 copy, because windows share what is kept between calls."""
+    copy = values.astype(np.float32)
+    copy.flags.writeable = False
+    return copy
+
+
+def _view(clip: Clip, camera: Camera) -> _View:
+    """See one clip with one camera."""
+    world = clip.positions.astype(np.float64)
+    world[..., :2] -= world[:, 0, :2].mean(axis=0)
+    points = world_to_camera(world, camera)
+    near = (points[..., 2] < NEAREST_M).any(axis=-1)
+    # Near points are projected as if at that depth, so that nothing divides by zero.
+    depth = np.maximum(points[..., 2:], NEAREST_M)
+    pixels = project(np.concatenate([points[..., :2], depth], axis=-1), camera)
+    size = np.array([camera.width, camera.height])
+    outside = ((pixels < -MARGIN * size) | (pixels > (1 + MARGIN) * size)).any(axis=(-2, -1))
+    bad = np.concatenate([[0], np.cumsum(near | outside)])
+    return _View(clip, camera, _frozen(pixels), _frozen(points - points[:, :1]), bad)
+
+
+def _wanted(subject: str, cameras: Sequence[str] | None) -> list[int]:
+    """Return the places, in the subject's table, of the cameras asked for."""
+    ids = [camera.id for camera in H36M_CAMERAS[subject]]
+    for camera in cameras or ():
+        if camera not in ids:
+            raise KeyError(f"no camera {camera!r}; there are {', '.join(ids)}")
+    if cameras is not None and not cameras:
+        raise MotionError("cameras is empty; expected ids, or None for all four")
+    return [i for i, camera in enumerate(ids) if cameras is None or camera in cameras]
+
+
+def _interleave(clip: int, kept: dict[int, list[int]]) -> list[tuple[int, int, int]]:
+    """Order the windows of one clip so that any first few lie on different cameras and times.
+
+    Each clip begins elsewhere, at multiples of two irrational numbers, because any regular offset
+    would make some `limit` take the same camera, or the same moment, of every clip.
+    """
+    columns = [[(clip, c, s) for s in _scatter(_rolled(v, clip * 2**0.5))] for c, v in kept.items()]
+    columns = _rolled(columns, clip * (5**0.5 - 1) / 2)
+    rounds = max(map(len, columns))
+    return [column[k] for k in range(rounds) for column in columns if k < len(column)]
+
+
+def _rolled(values: list[T], turns: float) -> list[T]:
+    """Move the part of the list that the fraction of `turns` says from its start to its end."""
+    first = int(turns % 1.0 * len(values))
+    return values[first:] + values[:first]
+
+
+def _scatter(values: list[int]) -> list[int]:
+    """Reorder so that any first few are far apart: the start, the half, the quarters, and so on."""
+    width = max(len(values) - 1, 0).bit_length()
+    order = (int(f"{i:0{width}b}"[::-1], 2) if width else 0 for i in range(1 << width))
+    return [values[i] for i in order if i < len(values)]
+
+
+def _spread(
+    places: list[list[tuple[int, int, int]]], limit: int | None
+) -> list[tuple[int, int, int]]:
+    """Take up to `limit` places, one per clip and round; a last short round skips clips evenly."""
+    chosen: list[tuple[int, int, int]] = []
+    for k in range(max(map(len, places))):
+        row = [column[k] for column in places if k < len(column)]
+        room = len(row) if limit is None else min(limit - len(chosen), len(row))
+        chosen += [row[i * len(row) // room] for i in range(room)]
+    return chosen

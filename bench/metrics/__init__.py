@@ -1,0 +1,36 @@
+"""Metrics that are taken of one case at a time: one file each, one row each in METRICS.
+
+Latency is not among them: it is taken of many cases at once, in turn; see ``bench.latency``.
+"""
+
+from __future__ import annotations
+
+from bench.metrics import counts, frame_noise, process_memory, training_memory
+from bench.metrics.base import Metric
+
+METRICS: dict[str, Metric] = {
+    "counts": Metric(
+        "parameters and FLOPs",
+        (
+            "param_count",
+            "flops_paper",
+            "flops_full",
+            "flops_full_by_kind",
+            "flops_full_by_section",
+            "flops_full_by_module",
+            "operator_calls",
+        ),
+        counts.measure,
+    ),
+    "frame_noise": Metric(
+        "frame noise", ("frame_noise_px", "frame_noise_all_px"), frame_noise.measure
+    ),
+    "training_memory": Metric(
+        "estimated training memory",
+        ("training_peak_estimated_bytes",),
+        training_memory.measure,
+    ),
+    "process_memory": Metric(
+        "inference memory", ("inference_process_peak_bytes",), process_memory.measure
+    ),
+}

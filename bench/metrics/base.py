@@ -1,0 +1,49 @@
+"""What a metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.case import Case
+from bench.data.windows import MotionSource
+
+
+class NotApplicable(Exception):
+    """The metric means nothing for this case, or cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One measured quantity of a case, before it becomes a record."""
+
+    metric: str
+    unit: str
+    values: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a metric may use beside the case."""
+
+    motion: MotionSource
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that is taken of one case at a time.
+
+    Attributes:
+        title: what is measured, for progress lines.
+        readings: names of the readings it gives, unless it fails.
+        measure: takes the case; raises :class:`NotApplicable` for a skipped record,
+            ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, anything else for a
+            failed one.
+    """
+
+    title: str
+    readings: tuple[str, ...]
+    measure: Callable[[Case, Context], list[Reading]]

@@ -1,0 +1,51 @@
+"""Estimated peak memory of a training step, from tensors that hold no values."""
+
+from __future__ import annotations
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+import h2ot_core
+from bench.case import Case
+from bench.metrics.base import Context, Reading
+from h2ot_core.losses import LOSSES
+
+BATCH = 4  # Table 1
+
+
+def measure(case: Case, context: Context) -> list[Reading]:
+    """Peak bytes of forward, loss, backward and AdamW step at batch 4 in float32.
+
+    Every storage that autograd and the optimiser hold is tracked as the step runs on fake
+    tensors; fused attention, no allocator overhead, no workspace of kernels. A lower bound of
+    what a GPU needs.
+    """
+    with FakeTensorMode():
+        model = h2ot_core.build(**case.build_arguments()).train()
+        host = model.host
+        loss = LOSSES[case.host]
+        optimiser = torch.optim.AdamW(model.parameters())
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()  # its state exists from the second step on, which is the one to know
+        optimiser.zero_grad()
+        x = torch.empty(BATCH, host.frames, host.joints, host.channels)
+        frames = host.frames if case.pipeline == "seq2seq" else 1
+        target = torch.empty(BATCH, frames, host.joints, 3)
+        tracker = MemTracker()
+        tracker.track_external(model, optimiser, x, target)
+        with tracker:
+            loss(model(x), target).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+    total = next(size for name, size in snapshot.items() if str(name) == "Total")
+    return [
+        Reading(
+            metric="training_peak_estimated_bytes",
+            unit="B",
+            values=(total,),
+            protocol={"batch": BATCH, "precision": "float32", "tracker": "torch MemTracker"},
+        )
+    ]

@@ -1,0 +1,130 @@
+"""The paper's tables as data, the cases their rows stand for, and their misprints."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bench.case import Case
+from bench.errors import UsageError
+
+_HERE = Path(__file__).parent
+TABLES = (2, 4, 5)
+"""The tables that can be measured."""
+
+DESCRIPTIVE = ("backbone", "scheme", "pipeline", "pruning", "recovering", "F", "r", "b")
+"""Columns that say what a row is; all others hold results."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One printed row.
+
+    Attributes:
+        table: number of the table.
+        number: place in the printed order, from 1.
+        cells: column to text as printed; empty where the paper has nothing.
+    """
+
+    table: int
+    number: int
+    cells: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """``Table 4, row 3``."""
+        return f"Table {self.table}, row {self.number}"
+
+    @property
+    def method(self) -> str:
+        """The row's method as the paper names it."""
+        scheme = self.cells.get("scheme")
+        if scheme is None:
+            scheme = "Ours" if self.cells["pruning"] else "none"
+        if scheme == "none":
+            return self.cells["backbone"]
+        return "Ours" if scheme == "Ours" else f"{scheme} w. {self.cells['backbone']}"
+
+    def case(self) -> Case:
+        """The configuration that the row reports."""
+        cells = self.cells
+        prune, recover = self._strategies()
+        return Case(
+            host=cells["backbone"].lower(),
+            frames=int(cells.get("F") or 243),
+            prune=prune,
+            recover=recover,
+            r=tuple(int(n) for n in cells["r"].split()) if prune else (),
+            b=tuple(int(n) for n in cells["b"].split()) if prune else (),
+            pipeline=cells["pipeline"],
+        )
+
+    def _strategies(self) -> tuple[str | None, str | None]:
+        if "pruning" in self.cells:
+            return self.cells["pruning"].lower() or None, self.cells["recovering"].lower() or None
+        by_scheme = {"none": (None, None), "hot": ("tpc", "tra"), "h2ot": ("tps", "tri")}
+        return by_scheme[self.cells["scheme"].lower()]
+
+    def value(self, column: str) -> float | None:
+        """A printed number, None where the paper has none."""
+        text = self.cells.get(column, "")
+        return float(text) if text else None
+
+
+@dataclass(frozen=True)
+class Misprint:
+    """A printed cell that cannot be right, or that another place contradicts.
+
+    ``kind`` is "misprint" (cannot be reproduced by any reading), "contradiction" (the paper
+    prints another value for the same thing elsewhere) or "remark" (right, but needs a word).
+    """
+
+    table: int
+    rows: tuple[int, ...]
+    column: str
+    kind: str
+    reason: str
+
+
+@cache
+def rows(table: int) -> tuple[PaperRow, ...]:
+    """The printed rows of a table, in order.
+
+    Raises:
+        UsageError: for a table that cannot be measured.
+    """
+    if table not in TABLES:
+        known = ", ".join(map(str, TABLES))
+        raise UsageError(f"table {table} is not available; choose from {known}.")
+    with (_HERE / f"table_{table}.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(
+            PaperRow(table, number, cells) for number, cells in enumerate(csv.DictReader(file), 1)
+        )
+
+
+@cache
+def misprints() -> tuple[Misprint, ...]:
+    """All known misprints and contradictions of the tables above."""
+    with (_HERE / "misprints.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Misprint(
+                int(row["table"]),
+                tuple(int(n) for n in row["rows"].split()),
+                row["column"],
+                row["kind"],
+                row["reason"],
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def remarks(row: PaperRow, column: str | None = None) -> list[Misprint]:
+    """What is to be said of a row's cell, or of any of its cells."""
+    return [
+        m
+        for m in misprints()
+        if m.table == row.table and row.number in m.rows and column in (None, m.column)
+    ]

@@ -1,0 +1,78 @@
+"""Clocks and synchronisation: the only file that reads a clock for a measurement."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from h2ot_core import Hourglass
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed forward pass, in seconds."""
+
+    total_s: float
+    prune_s: float
+    recover_s: float
+
+
+class SectionTimer:
+    """A probe that times sections: by the clock on a CPU, by events in stream order on CUDA."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = defaultdict(list)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        if self._cuda:
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            first.record()
+            yield
+            last.record()
+            self._events[name].append((first, last))
+        else:
+            start = time.perf_counter()
+            yield
+            self._spans[name].append((start, time.perf_counter()))
+
+    def seconds(self, name: str) -> float:
+        """Time spent in a section so far; on CUDA the device must have been waited for."""
+        spans = sum(end - start for start, end in self._spans[name])
+        return spans + sum(a.elapsed_time(b) for a, b in self._events[name]) / 1e3
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_forward(model: Hourglass, x: Tensor) -> Sample:
+    """Time one forward pass, from before it is issued until its result exists."""
+    probe = SectionTimer(x.device)
+    synchronise(x.device)
+    start = time.perf_counter()
+    model.run(x, probe=probe)
+    synchronise(x.device)
+    total = time.perf_counter() - start
+    return Sample(total, probe.seconds("prune"), probe.seconds("recover"))
+
+
+def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> list[Sample]:
+    """Take samples until they add up to a duration, at least one and at most ``at_most``."""
+    samples: list[Sample] = []
+    while not samples or (
+        len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s
+    ):
+        samples.append(once())
+    return samples

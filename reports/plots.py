@@ -1,0 +1,155 @@
+"""The report's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from bench.case import Case
+from bench.paper import rows
+from reports.results import Results, frame
+
+_NAMES = {"none": "no pruning", "TPC+TRA": "TPC + TRA (HoT)", "TPS+TRI": "TPS + TRI (H2OT)"}
+_ORDER = ("no pruning", "TPC + TRA (HoT)", "TPA + TRA", "TPMo + TRA", "TPS + TRA", "TPS + TRI (H2OT)")
+
+
+def draw(results: Mapping[Case, Results], folder: Path, title: str) -> list[tuple[str, str]]:
+    """Draw what the results allow.
+
+    Returns:
+        File name and caption of each picture, in order.
+    """
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
+    plt.rcParams["figure.dpi"] = 120
+    table = frame(dict(results))
+    pictures = []
+    if "clips_per_s" in table:
+        table = table[table["clips_per_s"].notna()].copy()
+        table["strategies"] = [_name(s) for s in table["strategy"]]
+        pictures.append(_flops_and_speed(table, folder, title))
+        if table["speedup"].notna().sum() > 1:
+            pictures.append(_speedups(results, table, folder, title))
+        if (table["prune_recover_ratio"] > 0).any():
+            pictures.append(_ratios(table, folder, title))
+    return pictures
+
+
+def _name(strategy: str) -> str:
+    return _NAMES.get(strategy, strategy.replace("TPMO", "TPMo").replace("+", " + "))
+
+
+def _palette(names: pd.Series) -> dict[str, tuple[float, float, float]]:
+    known = [*_ORDER, *sorted(set(names) - set(_ORDER))]
+    return dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
+
+
+def _save(figure: plt.Figure, folder: Path, name: str) -> None:
+    figure.savefig(folder / name, bbox_inches="tight")
+    plt.close(figure)
+
+
+def _short(label: str) -> str:
+    """A case's label without what all share."""
+    parts = label.split("-")
+    keep = [p for p in parts[1:] if p[0] in "rb" or (p[0] == "f" and p != "f243")]
+    return " ".join(keep)
+
+
+def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
+    data = table.assign(gflops=table["flops_full"] / 1e9)
+    figure, axis = plt.subplots(figsize=(8.5, 5.2))
+    sns.scatterplot(
+        data=data, x="gflops", y="clips_per_s", hue="strategies", style="strategies", s=85,
+        hue_order=[n for n in _ORDER if n in set(data["strategies"])],
+        palette=_palette(data["strategies"]), ax=axis,
+    )  # fmt: skip
+    base = data[(data["strategy"] == "none") & (data["frames"] == 243)]
+    if len(base):
+        work = float(base["gflops"].iloc[0] * base["clips_per_s"].iloc[0])
+        low, high = data["gflops"].min() * 0.95, data["gflops"].max() * 1.05
+        grid = [low + (high - low) * i / 100 for i in range(101)]
+        axis.plot(grid, [work / g for g in grid], ls="--", lw=1.2, color="0.45",
+                  label="baseline's FLOP rate")  # fmt: skip
+        axis.legend(title=None)
+    axis.set(xlabel="flops_full per clip (G)", ylabel="clips per second", title=title)
+    axis.set_ylim(bottom=0)
+    _save(figure, folder, "flops_speed.png")
+    return (
+        "flops_speed.png",
+        "Speed against FLOPs (flops_full). On the dashed line a configuration does as many FLOPs "
+        "per second as the baseline.",
+    )
+
+
+def _speedups(
+    results: Mapping[Case, Results], table: pd.DataFrame, folder: Path, title: str
+) -> tuple[str, str]:
+    lines = []
+    for case, result in results.items():
+        base = results.get(case.baseline)
+        if result.speedup is None or base is None or case == case.baseline:
+            continue
+        if "flops_full" in base.values and "flops_full" in result.values:
+            implied = base.values["flops_full"] / result.values["flops_full"]
+            lines.append((implied, result.speedup, _name_of(case), "here, flops_full"))
+    printed = rows(4)
+    first = printed[0]
+    for row in printed[1:]:
+        implied = (first.value("flops_g") or 0) / (row.value("flops_g") or 1)
+        gained = (row.value("fps_per_frame") or 0) / (first.value("fps_per_frame") or 1)
+        lines.append((implied, gained, _name_of(row.case()), "paper, Table 4 (RTX 3090)"))
+    data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source"])
+    data = data.drop_duplicates()
+    figure, axis = plt.subplots(figsize=(8.5, 5.6))
+    sns.scatterplot(
+        data=data, x="implied", y="gained", hue="strategies", style="source", s=85,
+        hue_order=[n for n in _ORDER if n in set(data["strategies"])],
+        palette=_palette(data["strategies"]), ax=axis,
+    )  # fmt: skip
+    high = float(data[["implied", "gained"]].max().max()) * 1.04
+    axis.plot([1, high], [1, high], ls="--", lw=1.2, color="0.45")
+    axis.set(
+        xlabel="speed-up that the FLOPs imply", ylabel="speed-up measured", title=title,
+        xlim=(1, high), ylim=(0.95, high),
+    )  # fmt: skip
+    axis.legend(title=None, fontsize="small")
+    _save(figure, folder, "speedup.png")
+    return (
+        "speedup.png",
+        "Measured against FLOPs-implied speed-up over the unpruned host. On the dashed line every "
+        "saved FLOP saves its time. Circles were measured here; crosses are the paper's, on "
+        "another machine and in the paper's FLOPs convention.",
+    )
+
+
+def _name_of(case: Case) -> str:
+    return _name("+".join(filter(None, (case.prune, case.recover))).upper() or "none")
+
+
+def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
+    data = table[table["prune_recover_ratio"] > 0].sort_values("prune_recover_ratio")
+    labels = [
+        f"{s}  {_short(label)}" for s, label in zip(data["strategies"], data["label"], strict=True)
+    ]
+    figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.3 * len(data)))
+    prune, recover = 100 * data["prune_share"], 100 * data["recover_share"]
+    colours = sns.color_palette("colorblind")
+    axis.barh(labels, prune, color=colours[0], label="pruning")
+    axis.barh(labels, recover, left=prune, color=colours[1], label="recovering")
+    for place, total in enumerate(prune + recover):
+        axis.text(total, place, f" {total:.2f}%", va="center", fontsize="small")
+    axis.set(xlabel="share of the forward pass (%)", title=title)
+    axis.margins(x=0.12)
+    axis.grid(axis="y", visible=False)
+    axis.legend(loc="lower right")
+    _save(figure, folder, "ratio.png")
+    return "ratio.png", "Share of inference time spent on pruning and on recovering."
+
+

@@ -1,0 +1,356 @@
+"""The paper's tables with our values beside the printed ones, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.case import Case
+from bench.paper import DESCRIPTIVE, PaperRow, remarks, rows
+from bench.units import giga, millions, percent, rounded
+from reports.results import Results
+
+Find = Callable[[Case], Results | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A printed result and ours.
+
+    Attributes:
+        paper, ours: as text with the change against the baseline row; empty if there is none.
+        difference: ours minus the paper's, of what is comparable; empty if nothing is.
+        comparable: "yes", "ratio" (only the change against the baseline row is) or "no".
+        reason: why not, or why there is no value.
+        notes: numbers of the notes below the table.
+    """
+
+    paper: str
+    ours: str
+    difference: str
+    comparable: str
+    reason: str
+    notes: tuple[int, ...] = ()
+
+    def markdown(self) -> str:
+        """Three lines in one table cell: paper, ours, difference."""
+        mark = "".join(f"<sup>{n}</sup>" for n in self.notes)
+        sign = {"yes": "Δ", "ratio": "Δ of change", "no": ""}[self.comparable]
+        lines = [
+            f"{self.paper or '–'}{mark}",
+            f"**{self.ours}**" if self.ours else f"*{self.reason or '–'}*",
+        ]
+        if self.difference:
+            lines.append(f"{sign} {self.difference}")
+        elif self.ours and self.comparable == "no":
+            lines.append("not comparable")
+        return "<br>".join(lines)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A result column of the paper and the metric that answers it.
+
+    Attributes:
+        name: its name in the paper's data.
+        heading: its heading here.
+        metric: of ``Results.values``; None where nothing measures it yet.
+        text: value to text in the paper's unit and digits.
+        digits: digits of the difference.
+        comparable: as for :class:`Cell`.
+        reason: why the two are not comparable, or why there is none.
+        change: whether the paper prints the change against the baseline row, and which of
+            our values over the baseline's it is to be held against ("value" or "speedup").
+    """
+
+    name: str
+    heading: str
+    metric: str | None
+    text: Callable[[float], str]
+    digits: int
+    comparable: str
+    reason: str = ""
+    change: str = ""
+
+
+_NO_MPJPE = "not measured"
+_GIB = 2**30
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "frame_noise",
+        "FN (px)",
+        "frame_noise_px",
+        lambda v: rounded(v, 2),
+        2,
+        "no",
+        "other motion and a modelled detector",
+    ),
+    Column("param_m", "Param (M)", "param_count", millions, 2, "yes"),
+    Column("flops_g", "FLOPs (G)", "flops_paper", giga, 2, "yes", change="value"),
+    Column(
+        "fps_per_frame",
+        "FPS/Frame",
+        "clips_per_s",
+        lambda v: rounded(v, 2),
+        1,
+        "ratio",
+        "another machine",
+        change="speedup",
+    ),
+    Column(
+        "ratio",
+        "Ratio",
+        "prune_recover_ratio",
+        lambda v: rounded(v, 3),
+        3,
+        "no",
+        "another machine, other code",
+    ),
+    Column(
+        "gpu_memory_g",
+        "GPU Memory (G)",
+        "training_peak_estimated_bytes",
+        lambda v: rounded(v / _GIB, 2),
+        1,
+        "ratio",
+        "estimated, with fused attention; the paper's is allocated on a GPU",
+        change="value",
+    ),
+    Column(
+        "training_time_min",
+        "Training Time (min)",
+        None,
+        str,
+        1,
+        "no",
+        "not measured",
+    ),
+    Column("mpjpe_mm", "MPJPE (mm)", None, str, 1, "no", _NO_MPJPE),
+)
+
+_EXTRA: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
+    ("flops_full_g", "flops_full (G)", lambda r: _text(r, "flops_full", lambda v: giga(v, 2))),
+    (
+        "output_frames_per_s",
+        "output frames/s",
+        lambda r: _text(r, "output_frames_per_s", lambda v: rounded(v, 1)),
+    ),
+    (
+        "inference_process_peak_gib",
+        "inference memory (GiB, process peak)",
+        lambda r: _text(r, "inference_process_peak_bytes", lambda v: rounded(v / _GIB, 2)),
+    ),
+)
+
+
+def _text(result: Results, metric: str, text: Callable[[float], str]) -> str:
+    return text(result.values[metric]) if metric in result.values else ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper, answered.
+
+    Attributes:
+        number: of the paper.
+        headings: columns in printed order, then ours alone.
+        lines: per printed row its descriptive texts, cells by column, and our extra texts.
+        notes: what is to be said of single cells, numbered from 1.
+    """
+
+    number: int
+    headings: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+    cells: tuple[Mapping[str, Cell], ...]
+    extras: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """As a markdown table with the notes below."""
+        names = [c.name for c in COLUMNS if c.name in self.rows[0].cells]
+        lines = [
+            "| " + " | ".join(self.headings) + " |",
+            "|" + "|".join("---" for _ in self.headings) + "|",
+        ]
+        for row, cells, extra in zip(self.rows, self.cells, self.extras, strict=True):
+            texts = [*_describe(row), *(cells[name].markdown() for name in names), *extra]
+            lines.append("| " + " | ".join(texts) + " |")
+        notes = [f"<sup>{i}</sup> {text}" for i, text in enumerate(self.notes, 1)]
+        return "\n".join(lines) + "\n\n" + "  \n".join(notes) + "\n"
+
+    def csv(self) -> pd.DataFrame:
+        """One line per cell, nothing left out."""
+        lines = []
+        for row, cells, extra in zip(self.rows, self.cells, self.extras, strict=True):
+            what = {"table": row.table, "row": row.number, "case": row.case().label}
+            for name, cell in cells.items():
+                notes = " ".join(self.notes[n - 1] for n in cell.notes)
+                lines.append(
+                    {
+                        **what,
+                        "column": name,
+                        "paper": cell.paper,
+                        "ours": cell.ours,
+                        "difference": cell.difference,
+                        "comparable": cell.comparable,
+                        "reason": cell.reason,
+                        "note": notes,
+                    }
+                )
+            for (name, _, _), text in zip(_EXTRA, extra, strict=True):
+                lines.append({**what, "column": name, "ours": text, "comparable": "no",
+                              "reason": "not in the paper"})  # fmt: skip
+        return pd.DataFrame(lines).fillna("")
+
+
+def _describe(row: PaperRow) -> list[str]:
+    """The descriptive texts of a row, by the paper's layout."""
+    cells = row.cells
+    texts = [f"{row.number}", row.method]
+    if "pruning" in cells:
+        texts += [cells["pruning"] or "–", cells["recovering"] or "–"]
+    if row.table == 5:
+        texts.append(cells["F"])
+    if "pruning" not in cells:
+        texts += [_list(cells["r"]) or (cells["F"] if row.table == 4 else "–"), _list(cells["b"]) or "–"]
+    return texts
+
+
+def _list(text: str) -> str:
+    return f"[{', '.join(text.split())}]" if text else ""
+
+
+_DESCRIPTIVE_HEADINGS = {
+    2: ("Row", "Method", "Pruning", "Recovering"),
+    4: ("Row", "Method", "r", "b"),
+    5: ("Row", "Method", "F", "r", "b"),
+}
+
+
+def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Table:
+    """Answer one of the paper's tables.
+
+    Args:
+        number: of the paper.
+        results: what was measured.
+        motion: name of the input motion of the cases to look for.
+    """
+    from dataclasses import replace
+
+    def find(case: Case) -> Results | None:
+        return results.get(replace(case, motion=motion))
+
+    printed = rows(number)
+    columns = [c for c in COLUMNS if c.name in printed[0].cells]
+    notes: list[str] = []
+    baseline = next((row for row in printed if not row.case().prune and row.case().frames == 243), None)
+    cells = []
+    for row in printed:
+        line = {}
+        for column in columns:
+            marks = []
+            for remark in remarks(row, column.name):
+                kind = {"remark": "", "misprint": "Misprint: ", "contradiction": "The paper contradicts itself: "}
+                text = kind[remark.kind] + remark.reason + "."
+                if text not in notes:
+                    notes.append(text)
+                marks.append(notes.index(text) + 1)
+            line[column.name] = _cell(column, row, baseline, find, tuple(marks))
+        cells.append(line)
+    # Remarks on how a row is described have no cell of their own.
+    for row in printed:
+        for remark in remarks(row):
+            if remark.column in DESCRIPTIVE:
+                text = f"Column {remark.column}: {remark.reason}."
+                if text not in notes:
+                    notes.append(text)
+    extras = []
+    for row in printed:
+        result = find(row.case())
+        extras.append(tuple(text(result) if result else "" for _, _, text in _EXTRA))
+    headings = (
+        *_DESCRIPTIVE_HEADINGS[number],
+        *(c.heading for c in columns),
+        *(heading for _, heading, _ in _EXTRA),
+    )
+    return Table(number, headings, printed, tuple(cells), tuple(extras), tuple(notes))
+
+
+def _cell(
+    column: Column, row: PaperRow, baseline: PaperRow | None, find: Find, notes: tuple[int, ...]
+) -> Cell:
+    printed = row.value(column.name)
+    paper = row.cells[column.name]
+    paper_change = None
+    if column.change and baseline is not None and printed is not None and row is not baseline:
+        reference = baseline.value(column.name)
+        if reference:
+            paper_change = printed / reference
+            paper += f" ({percent(paper_change)})"
+    result = find(row.case())
+    if column.metric is None:
+        return Cell(paper, "", "", "no", column.reason, notes)
+    if result is None or column.metric not in result.values:
+        reason = "not measured"
+        if result is not None:
+            reason = result.reasons.get(column.metric) or result.reasons.get("latency_s", reason)
+        return Cell(paper, "", "", column.comparable, reason, notes)
+    value = result.values[column.metric]
+    ours = column.text(value)
+    change = None
+    if paper_change is not None and baseline is not None:
+        base = find(baseline.case())
+        if column.change == "speedup":
+            change = result.speedup
+        elif base is not None and column.metric in base.values:
+            change = value / base.values[column.metric]
+        if change is not None:
+            ours += f" ({percent(change)})"
+    difference = ""
+    if column.comparable == "yes" and printed is not None:
+        difference = _signed(float(column.text(value)) - printed, column.digits)
+    elif column.comparable == "ratio" and change is not None and paper_change is not None:
+        difference = _signed(100 * (change - paper_change), 1) + " points"
+    return Cell(paper, ours, difference, column.comparable, column.reason, notes)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = rounded(abs(value), digits)
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else "-") + text
+
+
+def breakdown(results: Iterable[Results], depth: int = 2) -> pd.DataFrame:
+    """flops_full by part of the model, in G, one column per case."""
+    columns = {}
+    for result in results:
+        parts: dict[str, float] = {}
+        for path, flops in result.by_label.get("flops_full_by_module", {}).items():
+            name = ".".join(path.split(".")[:depth]) or "(loop)"
+            parts[name] = parts.get(name, 0) + flops / 1e9
+        columns[result.case.label] = parts
+    table = pd.DataFrame(columns).fillna(0.0)
+    return table.map(lambda v: rounded(v, 3))
+
+
+def further(results: Sequence[Results]) -> pd.DataFrame:
+    """Cases that stand in no table of the paper."""
+    lines = []
+    for r in results:
+        line = {"case": r.case.label, "batch": str(r.case.batch), "device": r.case.device}
+        line["Param (M)"] = _text(r, "param_count", millions)
+        line["flops_paper (G)"] = _text(r, "flops_paper", giga)
+        line["flops_full (G)"] = _text(r, "flops_full", giga)
+        line["clips/s"] = _text(r, "clips_per_s", lambda v: rounded(v, 2))
+        line["speed-up"] = rounded(r.speedup, 2) if r.speedup else ""
+        line["ratio"] = _text(r, "prune_recover_ratio", lambda v: rounded(v, 4))
+        line["training memory, estimated (GiB)"] = _text(
+            r, "training_peak_estimated_bytes", lambda v: rounded(v / _GIB, 2)
+        )
+        line["remark"] = "; ".join(sorted(set(r.reasons.values())))
+        lines.append(line)
+    return pd.DataFrame(lines)
