@@ -102,6 +102,9 @@ def _git() -> dict[str, Any]:
     try:
         if Path(ask("rev-parse", "--show-toplevel")).resolve() != _ROOT:
             return {"commit": "", "dirty": None}
-        return {"commit": ask("rev-parse", "HEAD")[:12], "dirty": bool(ask("status", "--porcelain"))}
+        return {
+            "commit": ask("rev-parse", "HEAD")[:12],
+            "dirty": bool(ask("status", "--porcelain")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "", "dirty": None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -182,5 +181,3 @@ class _Inputs:
                 raise UsageError(f"{self._context.motion.name} holds poses that are not finite")
             self._batches[key] = x.to(case.device, getattr(torch, case.dtype))
         return self._batches[key]
-
-

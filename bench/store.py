@@ -117,7 +117,9 @@ def open_store(path: Path, *, environment: str, note: list[str]) -> Iterator[Sto
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
     except OSError as error:
-        raise StoreError(f"cannot write to {path}: {error.strerror}; name another --store") from None
+        raise StoreError(
+            f"cannot write to {path}: {error.strerror}; name another --store"
+        ) from None
     try:
         _lock(file, path)
         records, torn = _parse(path)

@@ -71,8 +71,6 @@ def time_forward(model: Hourglass, x: Tensor) -> Sample:
 def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> list[Sample]:
     """Take samples until they add up to a duration, at least one and at most ``at_most``."""
     samples: list[Sample] = []
-    while not samples or (
-        len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s
-    ):
+    while not samples or (len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s):
         samples.append(once())
     return samples

@@ -11,13 +11,22 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from bench.case import Case
 from bench.paper import rows
 from reports.results import Results, frame
 
 _NAMES = {"none": "no pruning", "TPC+TRA": "TPC + TRA (HoT)", "TPS+TRI": "TPS + TRI (H2OT)"}
-_ORDER = ("no pruning", "TPC + TRA (HoT)", "TPA + TRA", "TPMo + TRA", "TPS + TRA", "TPS + TRI (H2OT)")
+# Colours that people with any colour vision can tell apart; the two published methods stand out.
+_COLOURS = {
+    "no pruning": "#222222",
+    "TPC + TRA (HoT)": "#d55e00",
+    "TPA + TRA": "#cc79a7",
+    "TPMo + TRA": "#009e73",
+    "TPS + TRA": "#e6a817",
+    "TPS + TRI (H2OT)": "#0072b2",
+}
 
 
 def draw(results: Mapping[Case, Results], folder: Path, title: str) -> list[tuple[str, str]]:
@@ -45,12 +54,15 @@ def _name(strategy: str) -> str:
     return _NAMES.get(strategy, strategy.replace("TPMO", "TPMo").replace("+", " + "))
 
 
-def _palette(names: pd.Series) -> dict[str, tuple[float, float, float]]:
-    known = [*_ORDER, *sorted(set(names) - set(_ORDER))]
-    return dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
+def _colours(names: pd.Series) -> dict[str, str]:
+    """Strategy to colour, in the order of the legend."""
+    others = [name for name in dict.fromkeys(names) if name not in _COLOURS]
+    spare = sns.color_palette("husl", len(others)).as_hex()
+    every = {**_COLOURS, **dict(zip(others, spare, strict=True))}
+    return {name: colour for name, colour in every.items() if name in set(names)}
 
 
-def _save(figure: plt.Figure, folder: Path, name: str) -> None:
+def _save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / name, bbox_inches="tight")
     plt.close(figure)
 
@@ -67,8 +79,8 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
     figure, axis = plt.subplots(figsize=(8.5, 5.2))
     sns.scatterplot(
         data=data, x="gflops", y="clips_per_s", hue="strategies", style="strategies", s=85,
-        hue_order=[n for n in _ORDER if n in set(data["strategies"])],
-        palette=_palette(data["strategies"]), ax=axis,
+        hue_order=list(_colours(data["strategies"])), palette=_colours(data["strategies"]),
+        ax=axis,
     )  # fmt: skip
     base = data[(data["strategy"] == "none") & (data["frames"] == 243)]
     if len(base):
@@ -110,8 +122,8 @@ def _speedups(
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
     sns.scatterplot(
         data=data, x="implied", y="gained", hue="strategies", style="source", s=85,
-        hue_order=[n for n in _ORDER if n in set(data["strategies"])],
-        palette=_palette(data["strategies"]), ax=axis,
+        hue_order=list(_colours(data["strategies"])), palette=_colours(data["strategies"]),
+        ax=axis,
     )  # fmt: skip
     high = float(data[["implied", "gained"]].max().max()) * 1.04
     axis.plot([1, high], [1, high], ls="--", lw=1.2, color="0.45")
@@ -151,5 +163,3 @@ def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     axis.legend(loc="lower right")
     _save(figure, folder, "ratio.png")
     return "ratio.png", "Share of inference time spent on pruning and on recovering."
-
-

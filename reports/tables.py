@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bench.case import Case
-from bench.paper import DESCRIPTIVE, PaperRow, remarks, rows
+from bench.paper import DESCRIPTIVE, Misprint, PaperRow, remarks, rows
 from bench.units import giga, millions, percent, rounded
 from reports.results import Results
 
@@ -179,7 +179,7 @@ class Table:
             texts = [*_describe(row), *(cells[name].markdown() for name in names), *extra]
             lines.append("| " + " | ".join(texts) + " |")
         notes = [f"<sup>{i}</sup> {text}" for i, text in enumerate(self.notes, 1)]
-        return "\n".join(lines) + "\n\n" + "  \n".join(notes) + "\n"
+        return "\n".join(lines) + "\n\n" + "  \n".join(notes)
 
     def csv(self) -> pd.DataFrame:
         """One line per cell, nothing left out."""
@@ -215,7 +215,10 @@ def _describe(row: PaperRow) -> list[str]:
     if row.table == 5:
         texts.append(cells["F"])
     if "pruning" not in cells:
-        texts += [_list(cells["r"]) or (cells["F"] if row.table == 4 else "–"), _list(cells["b"]) or "–"]
+        texts += [
+            _list(cells["r"]) or (cells["F"] if row.table == 4 else "–"),
+            _list(cells["b"]) or "–",
+        ]
     return texts
 
 
@@ -238,7 +241,6 @@ def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Ta
         results: what was measured.
         motion: name of the input motion of the cases to look for.
     """
-    from dataclasses import replace
 
     def find(case: Case) -> Results | None:
         return results.get(replace(case, motion=motion))
@@ -246,27 +248,21 @@ def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Ta
     printed = rows(number)
     columns = [c for c in COLUMNS if c.name in printed[0].cells]
     notes: list[str] = []
-    baseline = next((row for row in printed if not row.case().prune and row.case().frames == 243), None)
+    baseline = next(
+        (row for row in printed if not row.case().prune and row.case().frames == 243), None
+    )
     cells = []
     for row in printed:
         line = {}
         for column in columns:
-            marks = []
-            for remark in remarks(row, column.name):
-                kind = {"remark": "", "misprint": "Misprint: ", "contradiction": "The paper contradicts itself: "}
-                text = kind[remark.kind] + remark.reason + "."
-                if text not in notes:
-                    notes.append(text)
-                marks.append(notes.index(text) + 1)
+            marks = [_note(notes, remark) for remark in remarks(row, column.name)]
             line[column.name] = _cell(column, row, baseline, find, tuple(marks))
         cells.append(line)
     # Remarks on how a row is described have no cell of their own.
     for row in printed:
         for remark in remarks(row):
             if remark.column in DESCRIPTIVE:
-                text = f"Column {remark.column}: {remark.reason}."
-                if text not in notes:
-                    notes.append(text)
+                _note(notes, remark)
     extras = []
     for row in printed:
         result = find(row.case())
@@ -277,6 +273,18 @@ def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Ta
         *(heading for _, heading, _ in _EXTRA),
     )
     return Table(number, headings, printed, tuple(cells), tuple(extras), tuple(notes))
+
+
+_KINDS = {"remark": "", "misprint": "misprint: ", "contradiction": "the paper contradicts itself: "}
+
+
+def _note(notes: list[str], remark: Misprint) -> int:
+    """The number of a note below the table, which is added if it is new."""
+    text = f"{_KINDS[remark.kind]}{remark.reason}."
+    text = text[0].upper() + text[1:]
+    if text not in notes:
+        notes.append(text)
+    return notes.index(text) + 1
 
 
 def _cell(

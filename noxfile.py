@@ -1,0 +1,83 @@
+# /// script
+# dependencies = ["nox"]
+# ///
+"""Sessions: each installs the project and wraps one command that also runs without nox."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.needs_version = ">=2024.10.9"
+
+TORCH = "torch==2.13.0"
+SUITES = {
+    "table_2": "suites/table_2_strategies.py",
+    "table_4": "suites/table_4_schedule.py",
+    "table_5": "suites/table_5_frames.py",
+}
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """PyTorch first and pinned, so that nothing else chooses its version."""
+    session.install(TORCH)
+    session.install("-e", ".[bench]")
+    if groups:
+        session.install(
+            *nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+        )
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite; arguments go to pytest."""
+    _install(session, "tests")
+    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, types and the direction of imports."""
+    _install(session, "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports", "--no-cache")
+
+
+def _suite(session: nox.Session) -> None:
+    _install(session)
+    session.run("python", "-m", "pytest", SUITES[session.name], *session.posargs)
+
+
+@nox.session
+def table_2(session: nox.Session) -> None:
+    """Measure Table 2; arguments such as --motion FILE, --rounds N, --device cuda."""
+    _suite(session)
+
+
+@nox.session
+def table_4(session: nox.Session) -> None:
+    """Measure Table 4."""
+    _suite(session)
+
+
+@nox.session
+def table_5(session: nox.Session) -> None:
+    """Measure Table 5."""
+    _suite(session)
+
+
+@nox.session
+def ablation(session: nox.Session) -> None:
+    """Measure all tables together and write the report; --quick for the main rows only."""
+    _install(session)
+    session.run("python", "-m", "bench", "run", "--report", *session.posargs)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Write the report from what is stored."""
+    _install(session)
+    session.run("python", "-m", "bench", "report", *session.posargs)

@@ -1,0 +1,15 @@
+"""Table 5: input length, HoT and H2OT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bench.paper import PaperRow, rows
+
+
+@pytest.mark.parametrize("row", rows(5), ids=lambda row: f"{row.number}-{row.case().label}")
+def test_row(row: PaperRow, replay: Callable[[PaperRow], None]) -> None:
+    """One printed row, timed with all others in turn."""
+    replay(row)
