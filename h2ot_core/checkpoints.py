@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from h2ot_core.errors import CheckpointError
 from h2ot_core.hourglass import Hourglass
@@ -85,7 +85,7 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
     """Read a checkpoint without running anything that it contains.
 
     Admits what ``weights_only`` does, and numpy scalars, arrays and generator states, which
-    published checkpoints carry beside the weights.
+    published checkpoints carry beside the weights. Those come back as inert placeholders.
 
     Raises:
         CheckpointError: naming the file and what is wrong with it.
@@ -94,73 +94,79 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise CheckpointError(f"no weight file at {path}.")
     try:
-        with torch.serialization.safe_globals(_numpy_globals()):
+        with torch.serialization.safe_globals([(_Inert, name) for name in _NUMPY]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?|function|class) `?([\w.]+)`?", str(error))
-        what = f"it refers to {named.group(1)}" if named else str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path} was not loaded: {what}. Only tensors, plain containers, numpy scalars, "
-            f"arrays and generator states are admitted; save the bare state dict instead."
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a complete PyTorch checkpoint: {first}") from None
+    except Exception as error:  # a damaged file can make the reader raise nearly anything
+        # torch surrounds the cause with advice on how to read the file unsafely.
+        refused = re.search(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>", str(error))
+        if refused and isinstance(error, pickle.UnpicklingError):
+            raise CheckpointError(
+                f"{path} was not loaded: it refers to {refused[1] or refused[2]}. Only tensors, "
+                f"plain containers, numpy scalars, arrays and generator states are admitted; "
+                f"save the bare state dict instead."
+            ) from None
+        lines = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
+        cause = ": ".join([type(error).__name__, *lines[:1]])
+        raise CheckpointError(f"{path} is not a complete PyTorch checkpoint ({cause}).") from None
 
 
-def _numpy_globals() -> list[Any]:
-    try:
-        import numpy as np
-        from numpy.random import _pickle as pickles
-    except ImportError:  # without numpy such files cannot be read, and are refused by name
-        return []
-    core = getattr(np, "_core", None) or np.core
-    admitted: list[Any] = [np.ndarray, np.dtype, np.random.RandomState, np.random.Generator]
-    admitted += {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdSU"}
-    admitted += [np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM]
-    admitted += [np.random.Philox, np.random.SFC64, np.random.SeedSequence]
-    functions = {
-        "multiarray": (core.multiarray._reconstruct, core.multiarray.scalar),
-        "numeric": (core.numeric._frombuffer,),
-    }
-    for module, members in functions.items():
-        for member in members:
-            # Files written under numpy 1 and 2 name the same function differently.
-            admitted += [
-                (member, f"{root}.{module}.{member.__name__}")
-                for root in ("numpy.core", "numpy._core")
-            ]
-    for name in ("__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor"):
-        admitted.append((getattr(pickles, name), f"numpy.random._pickle.{name}"))
-    return admitted
+class _Inert:
+    """Stands in for everything of numpy in a checkpoint: takes whatever it is given, does nothing.
+
+    No weight is a numpy object, and numpy's own constructors are not safe to call from a file:
+    ``ndarray`` makes Python objects out of any bytes.
+    """
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# The functions and classes by which numpy 1 and 2 pickle scalars, arrays and generators.
+_NUMPY = (
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.core.numeric._frombuffer",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy._core.numeric._frombuffer",
+    "numpy.random.__RandomState_ctor",
+    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__generator_ctor",
+    "numpy.random._pickle.__bit_generator_ctor",
+    "numpy.random._mt19937.MT19937",
+    "numpy.random._pcg64.PCG64",
+    "numpy.random._pcg64.PCG64DXSM",
+    "numpy.random._philox.Philox",
+    "numpy.random._sfc64.SFC64",
+    "numpy.random.bit_generator.SeedSequence",
+    "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
+)
 
 
 def _unwrap(content: Any, where: str) -> dict[str, Tensor]:
     """The weights themselves, without wrapper and data-parallel prefix."""
     if isinstance(content, (list, tuple)) and content:
         content = content[0]
-    if isinstance(content, nn.Module):
-        content = content.state_dict()
     if isinstance(content, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
+        wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(wrapped, content)
     if (
         not isinstance(content, Mapping)
         or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
+        or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        found = (
-            _some(str(k) for k in content)
-            if isinstance(content, Mapping)
-            else type(content).__name__
-        )
+        mapping = isinstance(content, Mapping)
+        found = _some(map(str, content)) or "nothing" if mapping else type(content).__name__
         raise CheckpointError(
             f"{where} holds no state dict: found {found}; expected tensors by name, bare or under "
             f"{', '.join(_WRAPPERS)}."
         )
-    weights = {str(k): v for k, v in content.items()}
+    weights = {str(key): value for key, value in content.items()}
     if all(key.startswith("module.") for key in weights):
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
     return weights

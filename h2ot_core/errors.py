@@ -1,4 +1,4 @@
-"""The errors this library raises on bad input; each says what was given, what was expected, and how to mend it."""
+"""The errors raised on bad input: each says what was given, what was expected, how to mend it."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is in no registry, with the nearest known name."""
     names = list(known)
     near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return ConfigError(f"unknown {kind} {given!r}{hint} Known: {', '.join(names)}.")

@@ -199,7 +199,7 @@ def _check_sizes(sizes: Mapping[str, Any]) -> None:
 
 
 def _all_options() -> list[str]:
-    kinds = [*PRUNERS.values(), *RECOVERERS.values()]
+    kinds: list[Any] = [*PRUNERS.values(), *RECOVERERS.values()]
     return [name for kind in kinds for name in kind.options]
 
 

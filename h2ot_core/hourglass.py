@@ -159,7 +159,7 @@ class Hourglass(nn.Module):
         self._check_input(x)
         if given is not None:
             given = self._check_selections(given, x.shape[0])
-        noises = self._check_noise(noise)
+        noises = self._check_noise(noise, x.shape[0])
         chosen: list[Selection] = []
         tap: list[tuple[Tensor, Tensor]] = []
         z = self.host.embed(x)
@@ -190,10 +190,10 @@ class Hourglass(nn.Module):
         elif self.recoverer.on_poses:
             kept = self.host.head(z)
             with probe.section("recover"):
-                poses = self.recoverer.recover(kept, chosen[-1])
+                poses = self.recoverer(kept, chosen[-1])
         else:
             with probe.section("recover"):
-                z = self.recoverer.recover(z, chosen[-1])
+                z = self.recoverer(z, chosen[-1])
             kept, poses = None, self.host.head(z)
         if self.centre is None:
             return poses, kept, chosen
@@ -227,10 +227,7 @@ class Hourglass(nn.Module):
         if self._fixed:
             return self._fixed_selection(stage)
         assert self.pruner is not None
-        if chosen:
-            index = chosen[-1].index
-        else:
-            index = torch.arange(frames, device=z.device).unsqueeze(0)
+        index = chosen[-1].index if chosen else torch.arange(frames, device=z.device).unsqueeze(0)
         needs = self.pruner.requires
         poses = None
         if needs == "poses":
@@ -244,10 +241,7 @@ class Hourglass(nn.Module):
                 noise=noises[stage] if noises is not None else None,
             )
             local = self.pruner.select(signals, stage)
-        if chosen:
-            index = index.expand(local.shape[0], -1).gather(1, local)
-        else:
-            index = local
+        index = index.expand(local.shape[0], -1).gather(1, local) if chosen else local
         return local, Selection(index, frames)
 
     def _check_input(self, x: Tensor) -> None:
@@ -267,7 +261,7 @@ class Hourglass(nn.Module):
         concrete = type(x) in (Tensor, nn.Parameter) and not x.is_meta
         if not self.check_finite or not concrete:
             return
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return
         finite = torch.isfinite(x)
         if not bool(finite.all()):
@@ -282,7 +276,8 @@ class Hourglass(nn.Module):
         wanted = [self.schedule.frames, *self.schedule.r]
         if len(given) != self.schedule.stages:
             raise InputError(
-                f"this model has {self.schedule.stages} pruning stages, got {len(given)} selections."
+                f"this model has {self.schedule.stages} pruning stages, got {len(given)} "
+                f"selections."
             )
         before: Selection | None = None
         for stage, selection in enumerate(given):
@@ -301,16 +296,17 @@ class Hourglass(nn.Module):
                 known = (selection.index.unsqueeze(2) == before.index.unsqueeze(1)).any(dim=2)
                 if not bool(known.all()):
                     raise InputError(f"stage {stage} keeps frames that stage {stage - 1} dropped.")
-            if self.centre is not None:
-                if not bool((selection.index == self.centre).any(dim=1).all()):
-                    raise InputError(
-                        f"seq2frame needs the centre frame {self.centre} in every selection; "
-                        f"stage {stage} lacks it."
-                    )
+            if self.centre is not None and not bool((selection.index == self.centre).any(1).all()):
+                raise InputError(
+                    f"seq2frame needs the centre frame {self.centre} in every selection; "
+                    f"stage {stage} lacks it."
+                )
             before = selection
         return given
 
-    def _check_noise(self, noise: Tensor | Sequence[Tensor] | None) -> Sequence[Tensor] | None:
+    def _check_noise(
+        self, noise: Tensor | Sequence[Tensor] | None, batch: int
+    ) -> Sequence[Tensor] | None:
         if noise is None:
             return None
         if self.config.prune != "tpc":
@@ -318,9 +314,12 @@ class Hourglass(nn.Module):
         noises = [noise] if isinstance(noise, Tensor) else list(noise)
         counts = [self.schedule.frames, *self.schedule.r][: self.schedule.stages]
         shapes = [tuple(n.shape) for n in noises]
-        if [s[-1] for s in shapes] != counts or any(len(s) != 2 for s in shapes):
+        if len(shapes) != len(counts) or not all(
+            shape in ((1, n), (batch, n)) for shape, n in zip(shapes, counts, strict=True)
+        ):
             raise InputError(
-                f"noise must be one tensor (B, N) per stage with N = {counts}, got {shapes}."
+                f"noise must be one tensor ({batch}, N) or (1, N) per stage with N = {counts}, "
+                f"got {shapes}."
             )
         return noises
 

@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 Tap = list[tuple[Tensor, Tensor]]
-"""Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention that is listened to."""
+"""Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention listened to."""
 
 
 def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -47,6 +47,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        """(B, F, S, C) to the same; queries and keys go to ``tap``."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
         if tap is not None:
@@ -56,7 +57,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of learnable queries on the kept tokens of each stream (paper, Eq. 5)."""
+    """Multi-head attention of learnable queries on each stream's kept tokens (paper, Eq. 5)."""
 
     def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
         super().__init__()
@@ -91,6 +92,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to the same."""
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -111,6 +113,7 @@ class DropPath(nn.Module):
         self.shared = shared
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, F, S, C) to the same."""
         if not self.training or self.rate == 0:
             return x
         shape = [1 if axis in self.shared else n for axis, n in enumerate(x.shape)]
@@ -143,12 +146,14 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path, shared=_SHARED[along])
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+        """(B, F, S, C) to the same; queries and keys go to ``tap``."""
         x = x + self.drop_path(self.attn(self.norm1(x), tap))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class StreamMean(nn.Module):
-    """Average over the streams of each frame: (B, F, S, C) to (B, F, C) (paper, Section 3.1.1)."""
+    """Average over the streams of each frame (paper, Section 3.1.1)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, F, S, C) to (B, F, C)."""
         return x.mean(dim=2)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from h2ot_core.errors import ConfigError
 
 
 def _integers(name: str, value: int | Iterable[int]) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Iterable) else (value,)
     for v in values:
         if isinstance(v, bool) or not hasattr(v, "__index__"):
             raise ConfigError(f"{name} must be integers, got {v!r} in {name} = {list(values)}.")
@@ -53,9 +54,9 @@ class Schedule:
                 f"r must be smaller than the {self.frames} input frames at the first stage, "
                 f"got r = {r}; leave r and b empty for no pruning."
             )
-        if any(late >= early for early, late in zip(r, r[1:], strict=False)):
+        if any(late >= early for early, late in pairwise(r)):
             raise ConfigError(f"r must decrease strictly from stage to stage, got r = {r}.")
-        if any(late <= early for early, late in zip(b, b[1:], strict=False)):
+        if any(late <= early for early, late in pairwise(b)):
             raise ConfigError(f"b must increase strictly from stage to stage, got b = {b}.")
         if any(k < 0 or k >= self.blocks for k in b):
             raise ConfigError(
@@ -75,7 +76,7 @@ class Schedule:
 
 
 def odd_nearest(numerator: int, denominator: int) -> int:
-    """The odd integer nearest numerator / denominator (the smaller of two equally near, at least 1).
+    """The odd integer nearest a quotient: the smaller of two equally near, and at least 1.
 
     Every r that the paper prints is odd, so that a middle frame exists at every stage.
     """

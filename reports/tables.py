@@ -63,6 +63,7 @@ class Column:
         reason: why the two are not comparable, or why there is none.
         change: whether the paper prints the change against the baseline row, and which of
             our values over the baseline's it is to be held against ("value" or "speedup").
+        beside: a metric whose value for all frames is shown beside ours.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Column:
     comparable: str
     reason: str = ""
     change: str = ""
+    beside: str = ""
 
 
 _NO_MPJPE = "not measured"
@@ -87,6 +89,7 @@ COLUMNS: tuple[Column, ...] = (
         2,
         "no",
         "other motion and a modelled detector",
+        beside="frame_noise_all_px",
     ),
     Column("param_m", "Param (M)", "param_count", millions, 2, "yes"),
     Column("flops_g", "FLOPs (G)", "flops_paper", giga, 2, "yes", change="value"),
@@ -308,6 +311,8 @@ def _cell(
         return Cell(paper, "", "", column.comparable, reason, notes)
     value = result.values[column.metric]
     ours = column.text(value)
+    if column.beside in result.values:
+        ours += f" (all frames {column.text(result.values[column.beside])})"
     change = None
     if paper_change is not None and baseline is not None:
         base = find(baseline.case())

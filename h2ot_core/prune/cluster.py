@@ -30,7 +30,9 @@ class ClusterPruner(ScorePruner):
         tpc_max: distance given to the densest frame, "global" (largest of the clip, as
             published) or "row" (largest from that frame, as Eq. 2 prints).
 
-    Differences from the published code: seeded noise (theirs is unseeded, in evaluation too).
+    Differences from the published code: seeded noise (theirs is unseeded, in evaluation too), and
+    float64 throughout, since float32's rounding of the distances is as large as the noise and
+    differs with the batch.
     """
 
     requires = "keys"
@@ -59,9 +61,7 @@ class ClusterPruner(ScorePruner):
     def score(self, signals: Signals, stage: int) -> Tensor:
         """Score each frame as a cluster centre; (B, N)."""
         assert signals.keys is not None
-        keys = signals.keys
-        if keys.dtype in (torch.float16, torch.bfloat16):
-            keys = keys.float()
+        keys = signals.keys.double()
         noise = signals.noise
         if noise is None:
             noise = self.get_buffer(f"noise_{stage}")

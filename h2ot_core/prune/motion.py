@@ -51,6 +51,7 @@ class MotionPruner(ScorePruner):
             motion = step.norm(dim=3).sum(dim=2)
         first = motion[:, :1]
         if self.first != "next" or motion.shape[1] == 0:
-            fill = torch.inf if self.first == "keep" else 0.0
+            # Above any motion, and yet below the centre frame of seq2frame.
+            fill = torch.finfo(motion.dtype).max if self.first == "keep" else 0.0
             first = motion.new_full((motion.shape[0], 1), fill)
         return torch.cat([first, motion], dim=1)

@@ -39,3 +39,7 @@ class AbstractRecoverer(nn.Module, ABC):
     @abstractmethod
     def recover(self, x: Tensor, selection: Selection) -> Tensor:
         """Bring (B, K, ...) back to (B, F, ...), knowing which frames were kept."""
+
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        """As :meth:`recover`; through here module hooks see the work."""
+        return self.recover(x, selection)

@@ -1,0 +1,195 @@
+"""TRI against numpy.interp and torch's resizing, TRA against plain sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from h2ot_core import Hourglass, Schedule, Selection, build
+from h2ot_core.recover import AttentionRecoverer, InterpolationRecoverer
+
+Build = Callable[..., Hourglass]
+Clips = Callable[..., Tensor]
+
+
+def schedule(frames: int, keep: int) -> Schedule:
+    return Schedule(frames, (keep,), (0,), 1)
+
+
+def interpolation(frames: int, keep: int, mode: str = "positions") -> InterpolationRecoverer:
+    return InterpolationRecoverer(schedule(frames, keep), 8, 1, tri_mode=mode, tri_where="poses")
+
+
+def interpolated(x: Tensor, index: Tensor, frames: int) -> NDArray[np.float64]:
+    """numpy's interpolation of (B, K, J, C), coordinate by coordinate; it holds the ends."""
+    batch, _, joints, width = x.shape
+    y = np.empty((batch, frames, joints, width))
+    for row in range(batch):
+        at = index[row if len(index) > 1 else 0].numpy()
+        for place in np.ndindex(joints, width):
+            y[row, :, *place] = np.interp(np.arange(frames), at, x[row, :, *place].numpy())
+    return y
+
+
+@st.composite
+def kept_frames(draw: st.DrawFn) -> tuple[Tensor, int]:
+    """One or three rows of kept frames, with or without the ends, and F."""
+    frames = draw(st.integers(2, 40))
+    keep = draw(st.integers(1, frames - 1))
+    rows = st.lists(st.integers(0, frames - 1), min_size=keep, max_size=keep, unique=True)
+    count = draw(st.sampled_from([1, 3]))
+    return torch.tensor([sorted(draw(rows)) for _ in range(count)]), frames
+
+
+def values(keep: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(keep)
+    return torch.randn((3, keep, 2, 3), generator=generator, dtype=dtype)
+
+
+@given(kept_frames())
+def test_positions_against_numpy(kept: tuple[Tensor, int]) -> None:
+    index, frames = kept
+    x = values(index.shape[1], torch.float64)
+    y = interpolation(frames, index.shape[1])(x, Selection(index, frames))
+    np.testing.assert_allclose(y.numpy(), interpolated(x, index, frames), rtol=0, atol=1e-12)
+
+
+@given(kept_frames())
+def test_kept_frames_come_back_to_the_bit(kept: tuple[Tensor, int]) -> None:
+    index, frames = kept
+    x = values(index.shape[1], torch.float32)
+    selection = Selection(index, frames)
+    y = interpolation(frames, index.shape[1])(x, selection)
+    assert torch.equal(selection.gather(y), x)
+    for row, at in enumerate(index.expand(3, -1).tolist()):
+        assert torch.equal(y[row, : at[0]], x[row, :1].expand(at[0], -1, -1))
+        assert torch.equal(y[row, at[-1] :], x[row, -1:].expand(frames - at[-1], -1, -1))
+
+
+@given(st.integers(2, 60), st.data())
+def test_equidistant_against_resizing(frames: int, data: st.DataObject) -> None:
+    keep = data.draw(st.integers(1, frames - 1))
+    x = values(keep, torch.float64)
+    index = torch.arange(keep).unsqueeze(0)  # this mode does not look at it
+    y = interpolation(frames, keep, "equidistant")(x, Selection(index, frames))
+    series = x.permute(0, 2, 3, 1).flatten(1, 2)
+    resized = torch.nn.functional.interpolate(series, frames, mode="linear", align_corners=True)
+    expected = resized.unflatten(1, (2, 3)).permute(0, 3, 1, 2)
+    assert torch.allclose(y, expected, rtol=0, atol=1e-12)
+
+
+def test_motion_at_constant_speed_is_recovered() -> None:
+    frames, index = 27, torch.tensor([[0, 1, 5, 12, 13, 20, 26]])
+    t = torch.arange(frames, dtype=torch.float32).reshape(1, -1, 1, 1)
+    moving = 0.3 + t * torch.tensor([0.5, -0.125, 0.01])
+    selection = Selection(index, frames)
+    y = interpolation(frames, 7)(selection.gather(moving), selection)
+    assert torch.allclose(y, moving, rtol=1e-6, atol=1e-6)
+    even = interpolation(frames, 7, "equidistant")(selection.gather(moving), selection)
+    assert not torch.allclose(even, moving, atol=0.1)  # it moves what is not on an even grid
+
+
+def test_interpolation_has_no_weights_and_a_gradient() -> None:
+    recoverer = interpolation(6, 3)
+    assert not list(recoverer.parameters())
+    selection = Selection(torch.tensor([[1, 2, 5]]), 6)
+    x = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    recoverer(x, selection).sum().backward()
+    assert x.grad is not None
+    # Frame 0 holds frame 1; frames 3 and 4 are 2/3 + 1/3 of frame 2 and the rest of frame 5.
+    assert x.grad.flatten().tolist() == pytest.approx([2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize("prune", ["tps", "tpmo"])
+def test_poses_are_interpolated_after_the_head(small: Build, clips: Clips, prune: str) -> None:
+    model = small(prune=prune).double()
+    with torch.no_grad():
+        out = model.run(clips().double())
+    expected = interpolated(out.kept, out.selections[-1].index, 27)
+    np.testing.assert_allclose(out.poses.numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prune", ["tps", "tpmo"])
+def test_tokens_are_interpolated_before_the_head(small: Build, clips: Clips, prune: str) -> None:
+    model = small(prune=prune, tri_where="tokens").double()
+    seen: dict[str, Tensor] = {}
+    model.recoverer.register_forward_pre_hook(lambda _, args: seen.update(before=args[0]))
+    model.host.head_layers.register_forward_pre_hook(lambda _, args: seen.update(after=args[0]))
+    with torch.no_grad():
+        out = model.run(clips().double())
+    assert seen["before"].shape == (2, 9, 5, 16)
+    expected = interpolated(seen["before"], out.selections[-1].index, 27)
+    np.testing.assert_allclose(seen["after"].numpy(), expected, rtol=0, atol=1e-12)
+    # Not the same as interpolating poses: the head normalises.
+    poses = interpolated(out.kept, out.selections[-1].index, 27)
+    assert np.abs(out.poses.numpy() - poses).max() > 1e-6
+
+
+# --- TRA
+
+
+def cross_attention(recoverer: AttentionRecoverer, x: Tensor) -> Tensor:
+    """x_token + proj(softmax(q k / sqrt d) v), head by head (Eq. 5)."""
+    layers = recoverer.cross_attention
+    token = recoverer.x_token[0]
+    q, k, v = layers.linear_q(token), layers.linear_k(x), layers.linear_v(x)
+    mixed = []
+    for part in range(layers.heads):
+        d = token.shape[1] // layers.heads
+        cut = slice(part * d, (part + 1) * d)
+        logits = torch.einsum("fd,bksd->bsfk", q[:, cut], k[..., cut]) / math.sqrt(d)
+        mixed.append(torch.einsum("bsfk,bksd->bfsd", logits.softmax(dim=-1), v[..., cut]))
+    return token.unsqueeze(1) + layers.proj(torch.cat(mixed, dim=-1))
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_recovery_against_einsum(heads: int) -> None:
+    torch.manual_seed(0)
+    recoverer = AttentionRecoverer(schedule(9, 4), 8, heads).double()
+    torch.nn.init.normal_(recoverer.x_token)
+    x = torch.randn(3, 4, 5, 8, dtype=torch.float64)
+    y = recoverer(x, Selection(torch.tensor([[0, 2, 5, 8]]), 9))
+    assert y.shape == (3, 9, 5, 8)
+    assert torch.allclose(y, cross_attention(recoverer, x), rtol=1e-10, atol=1e-12)
+
+
+def test_attention_recovery_starts_from_zero_tokens(clips: Clips) -> None:
+    """Untrained, all frames ask the same question and get the same answer."""
+    recoverer = AttentionRecoverer(schedule(9, 4), 8, 2)
+    assert not recoverer.x_token.any()
+    assert not recoverer.pos_embed_token.any()
+    y = recoverer(torch.randn(2, 4, 5, 8), Selection(torch.tensor([[0, 2, 5, 8]]), 9))
+    assert torch.allclose(y, y[:, :1].expand_as(y), atol=1e-6)
+    assert y.abs().max() > 0.01
+
+
+def test_token_embedding_is_added_once_after_the_last_stage(small: Build, clips: Clips) -> None:
+    model = small(prune="tps", recover="tra", r=(13, 9), b=(1, 3))
+    entered: list[Tensor] = []
+    for block in (1, 3):
+        model.host.spatial_blocks[block].register_forward_pre_hook(
+            lambda _, args: entered.append(args[0].detach())
+        )
+    with torch.no_grad():
+        model(clips())
+        model.recoverer.pos_embed_token.add_(torch.arange(9.0).reshape(1, 9, 1))
+        model(clips())
+    before, after = entered[:2], entered[2:]
+    assert torch.equal(after[0], before[0])
+    added = (after[1] - before[1]).mean(dim=(0, 2, 3))
+    assert added.tolist() == pytest.approx(list(range(9)), abs=1e-5)
+
+
+@pytest.mark.parametrize(("r", "millions"), [(81, 35.00), (121, 35.02), (15, 34.97)])
+def test_published_parameter_counts(r: int, millions: float) -> None:
+    with torch.device("meta"):
+        model = build("mixste", scheme="hot", r=r)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
