@@ -173,9 +173,15 @@ def _own_case(given: argparse.Namespace) -> Case | None:
 
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
+    name, value = name.strip(), value.strip()
     if not equals:
         raise UsageError(f"--option takes NAME=VALUE, got {text!r}")
-    return name.strip(), int(value) if value.lstrip("-").isdigit() else value
+    if name in _OWN:
+        raise UsageError(f"{name} is no --option; give --{name} {value}")
+    try:
+        return name, int(value)
+    except ValueError:
+        return name, value
 
 
 def _count(given: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ An operation that is in none of the tables below stops the count: silence would 
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import Counter
@@ -100,6 +101,11 @@ def _pairwise(args: tuple[Any, ...], out: Tensor) -> int:
     return out.numel() * args[0].shape[-1]
 
 
+def _every_pair(args: tuple[Any, ...], out: Tensor) -> bool:
+    """Whether both factors are broadcast: element by element, no such product is needed."""
+    return all(isinstance(a, Tensor) and a.numel() < out.numel() for a in args[:2])
+
+
 # Operator -> (kind, multiply-adds).
 PRODUCTS: dict[Any, tuple[str, Callable[[tuple[Any, ...], Tensor], int]]] = {
     aten.mm: ("product", _mm),
@@ -115,7 +121,7 @@ _PER_OUTPUT: dict[Any, int] = {
     op: 1
     for op in (
         aten.add, aten.add_, aten.sub, aten.rsub, aten.mul, aten.mul_, aten.div, aten.div_,
-        aten.neg, aten.exp, aten.abs, aten.square, aten.pow, aten.sqrt, aten.gt, aten.lt, aten.ge,
+        aten.neg, aten.exp, aten.abs, aten.square, aten.pow, aten.sqrt, aten.rsqrt, aten.gt, aten.lt, aten.ge,
         aten.le, aten.eq, aten.ne, aten.where, aten.masked_fill, aten.minimum, aten.maximum,
         aten.clamp, aten.clamp_, aten.bitwise_and, aten.logical_not, aten.isfinite, aten.tanh,
         aten.relu, aten.sigmoid,
@@ -137,6 +143,7 @@ _FREE = {
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros, aten.ones,
     aten.full, aten.full_like, aten.zeros_like, aten.ones_like, aten.scalar_tensor, aten.fill_,
     aten.empty_strided, aten.as_strided, aten.lift_fresh, aten.scatter, aten.unfold, aten.roll,
+    aten._local_scalar_dense,
 }  # fmt: skip
 
 
@@ -156,7 +163,7 @@ class _Dispatched(TorchDispatchMode):
 
 
 class _Fused(TorchFunctionMode):
-    """Sees fused attention before it is taken apart, so that it counts alike on every device."""
+    """Sees layers before they are taken apart, so that they count alike on every device."""
 
     def __init__(self, owner: _Full) -> None:
         super().__init__()
@@ -166,6 +173,12 @@ class _Fused(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.nn.functional.linear:
+            with self.owner.paused():  # the bias is an addition of its own in some layouts only
+                out = func(*args, **kwargs)
+            self.owner.add("product", 2 * out.numel() * args[0].shape[-1])
+            self.owner.count.calls["linear"] += 1
+            return out
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
         query, key, value = args[:3]
@@ -209,7 +222,7 @@ class _Full:
         self.count.sections[self.section_name] += flops
 
     def saw(self, func: Any, args: tuple[Any, ...], out: Any) -> None:
-        if self._paused or func.namespace != "aten":
+        if self._paused or func.namespace == "prim":
             return
         op = func.overloadpacket
         self.count.calls[op.__name__] += 1
@@ -218,6 +231,11 @@ class _Full:
             self.add(kind, 2 * multiply_adds(args, out))
             if kind == "distance" and self.section_name:
                 self.add("element", out.numel())  # the root
+        elif op is aten.mul and not self.section_name and _every_pair(args, out):
+            raise UncountedOperation(
+                f"{func} multiplies every pair of two tensors, as a matrix product does; write it "
+                f"as one, so that it is counted (it ran in {self.module or 'the model'})"
+            )
         elif op in _PER_OUTPUT:
             first = out[0] if isinstance(out, tuple) else out
             self._element(_PER_OUTPUT[op] * first.numel())
@@ -255,7 +273,8 @@ def _pool(module: Any, inputs: tuple[Any, ...], out: Tensor) -> tuple[str, int]:
 
 def _repeated_queries(module: Any, inputs: tuple[Any, ...], out: Tensor) -> tuple[str, int]:
     """The published code projects TRA's queries once per row and stream, this one once in all."""
-    copies = out.shape[0] * out.shape[2] - 1
+    query = inputs[0]
+    copies = out.shape[0] * out.shape[2] // (query.shape[0] * query.shape[2]) - 1
     return "repeated", copies * 2 * out.shape[1] * module.linear_q.weight.numel()
 
 
@@ -309,7 +328,7 @@ def _hooked(model: nn.Module, full: _Full) -> Iterator[None]:
 def blank_model(arguments: dict[str, Any]) -> tuple[h2ot_core.Hourglass, Tensor]:
     """Build a model and one input clip on the meta device: shapes, no values, no work."""
     with torch.device("meta"):
-        model = h2ot_core.build(**arguments).eval()
+        model = h2ot_core.build(**arguments).eval().requires_grad_(False)
         host = model.host
         return model, torch.empty(1, host.frames, host.joints, host.channels)
 
@@ -318,7 +337,8 @@ def count(model: h2ot_core.Hourglass, x: Tensor) -> Count:
     """Count one forward pass.
 
     Args:
-        model: preferably without values, see :func:`blank_model`.
+        model: preferably without values, see :func:`blank_model`; its parameters must not require
+            gradients, which torch's counter cannot follow without them.
         x: (B, F, J, C_in); the counts are for the whole batch.
 
     Raises:
@@ -337,7 +357,7 @@ def count(model: h2ot_core.Hourglass, x: Tensor) -> Count:
 _FVCORE_MAY_SKIP = frozenset(
     f"aten::{name}"
     for name in (
-        "add add_ sub rsub mul mul_ div neg exp abs square pow sqrt gt lt ge le eq ne where "
+        "add add_ sub rsub mul mul_ div neg exp abs square pow sqrt rsqrt tanh gt lt ge le eq ne where "
         "masked_fill minimum maximum clamp clamp_ lerp softmax gelu mean sum amax amin max min "
         "sort topk searchsorted cdist norm linalg_vector_norm diff index_select index gather "
         "unflatten arange expand copy_ argmax full new_full scalar_tensor fill_ ones_like "
@@ -376,9 +396,10 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
             model(x)
         found = {"torch": counter.get_total_flops()}
 
-        analysis = FlopCountAnalysis(model, x)
+        analysis = FlopCountAnalysis(*_traceable(model, x))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _fvcore_attention)
+        analysis.set_op_handle("aten::matmul", _fvcore_matmul)
         by_operator = analysis.by_operator()
         skipped = set(analysis.unsupported_ops()) - _FVCORE_MAY_SKIP
         if skipped:
@@ -401,6 +422,13 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
     return found
 
 
+def _traceable(model: h2ot_core.Hourglass, x: Tensor) -> tuple[h2ot_core.Hourglass, Tensor]:
+    """What fvcore's tracer can follow: convolutions cannot be traced without values."""
+    if not x.is_meta or not any(isinstance(m, nn.Conv1d) for m in model.modules()):
+        return model, x
+    return copy.deepcopy(model).to_empty(device="cpu"), torch.zeros_like(x, device="cpu")
+
+
 def _ignored(module: nn.Module, inputs: Any, out: Any) -> None:
     """A thop rule: nothing."""
 
@@ -409,3 +437,9 @@ def _fvcore_attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     query, key, value = (v.type().sizes() for v in inputs[:3])
     weights = math.prod(query[:-1]) * key[-2]
     return Counter({"attention": weights * (query[-1] + value[-1])})
+
+
+def _fvcore_matmul(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Fvcore's own rule looks at the first operand alone, and misses a batch it is broadcast to."""
+    inner = inputs[0].type().sizes()[-1]
+    return Counter({"matmul": math.prod(outputs[0].type().sizes()) * inner})

@@ -12,9 +12,10 @@ from torch import Tensor
 import h2ot_core
 from bench import timing
 from bench.case import Case
+from bench.data.motion import MotionError
 from bench.data.windows import batch
 from bench.errors import UsageError
-from bench.metrics.base import Context
+from bench.metrics.base import Context, excuse
 from bench.record import Record
 from bench.store import Store
 
@@ -40,7 +41,8 @@ def missing(cases: Sequence[Case], rounds: int, store: Store) -> list[tuple[int,
         (part, case)
         for part in range(rounds)
         for case in (cases if part % 2 == 0 else reversed(cases))
-        if case not in given_up and (case, READINGS[0], group, part) not in store
+        if case not in given_up
+        and any((case, metric, group, part) not in store for metric in READINGS)
     ]
 
 
@@ -71,7 +73,11 @@ def measure(
     group = group_name(cases)
     models = _Models(cases)
     inputs = _Inputs(context)
+    given_up: set[Case] = set()
     for part, case in todo:
+        if case in given_up:
+            tick(case.label)
+            continue
         try:
             model = models.ready(case, lambda case=case: inputs.take(case, 0))  # type: ignore[misc]
             x = inputs.take(case, part)
@@ -81,18 +87,18 @@ def measure(
                     at_least_s=_VISIT_S,
                     at_most=_VISIT_SAMPLES,
                 )
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            oom = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        except (UsageError, MotionError):  # the input's fault, so no case can be timed
+            raise
+        except Exception as error:  # whatever it is, the others go on and the row says why
             models.drop(case)
+            given_up.add(case)
             store.append(
                 Record(
                     case=case, metric=metric, unit="s", values=(), group=group, part=part,
-                    status="oom" if oom else "failed",
-                    reason=(str(error).splitlines() or [type(error).__name__])[0], **stamp,
+                    **excuse(error), **stamp,
                 )
                 for metric in READINGS
             )  # fmt: skip
-            todo[:] = [(p, c) for p, c in todo if c != case]
         else:
             protocol = {
                 "warmup": _WARMUP[case.device],

@@ -54,6 +54,8 @@ class Record:
             raise ValueError(f"status must be one of {STATUSES}, got {self.status!r}")
         if (self.status == "ok") != (not self.reason):
             raise ValueError("a record that is not ok carries a reason, and only such a record")
+        if (self.status == "ok") != bool(self.values):
+            raise ValueError("a record that is ok carries values, and only such a record")
         if self.labels and len(self.labels) != len(self.values):
             raise ValueError(f"{len(self.values)} values but {len(self.labels)} labels")
 

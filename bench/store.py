@@ -19,6 +19,9 @@ except ImportError:  # Windows: no lock, one sweep at a time is up to the user
     fcntl = None  # type: ignore[assignment]
 
 
+_START = b'{"case": {'  # of every record
+
+
 def read(path: Path) -> list[Record]:
     """All records of a file, in the order they were written.
 
@@ -54,6 +57,11 @@ def _parse(path: Path) -> tuple[list[Record], bytes]:
                 f"line {number} of {path} is not a benchmark record ({error}); expected a file "
                 f"written by `python -m bench run`. Move it away or name another --store."
             ) from None
+    if not records and not torn.startswith(_START[: len(torn)]):
+        raise StoreError(
+            f"line 1 of {path} is not a benchmark record; expected a file written by "
+            f"`python -m bench run`. Move it away or name another --store."
+        )
     return records, torn
 
 
@@ -82,19 +90,23 @@ class Store:
         Raises:
             StoreError: if the disk refuses; what was there before stays intact.
         """
-        fresh = [record for record in records if record.identity not in self._records]
+        fresh: dict[object, Record] = {}
+        for record in records:
+            if record.identity not in self._records:
+                fresh.setdefault(record.identity, record)
         if not fresh:
             return
-        text = "".join(json.dumps(r.to_json(), allow_nan=False) + "\n" for r in fresh)
+        lines = (json.dumps(r.to_json(), allow_nan=False) + "\n" for r in fresh.values())
+        left = "".join(lines).encode()
         start = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(text.encode())
-            self._file.flush()
+            while left:  # a disk that is nearly full takes a part before it refuses
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(start)
             raise StoreError(f"cannot write to {self.path}: {error.strerror}") from None
-        self._records.update({record.identity: record for record in fresh})
+        self._records.update({record.identity: record for record in fresh.values()})
 
 
 @contextmanager
@@ -113,38 +125,49 @@ def open_store(path: Path, *, environment: str, note: list[str]) -> Iterator[Sto
         StoreError: if the folder cannot be written, the file is foreign, or another sweep has
             it open.
     """
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {path}: {error.strerror}; name another --store"
-        ) from None
     try:
         _lock(file, path)
         records, torn = _parse(path)
         if torn:
             aside = path.with_name(path.name + ".torn")
-            with aside.open("ab") as keep:
-                keep.write(torn + b"\n")
-            file.truncate(os.fstat(file.fileno()).st_size - len(torn))
+            with _writing(path):
+                with aside.open("ab") as keep:
+                    keep.write(torn + b"\n")
+                file.truncate(os.fstat(file.fileno()).st_size - len(torn))
             note.append(f"set aside a torn last line of {path} ({len(torn)} bytes) in {aside.name}")
         strangers = {r.environment.get("fingerprint") for r in records} - {environment}
         if strangers:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
             aside = path.with_name(f"{path.stem}.{stamp}{path.suffix}")
-            path.rename(aside)
+            while aside.exists():
+                aside = aside.with_name(f"{aside.stem}+{path.suffix}")
+            with _writing(path):
+                path.rename(aside)
+                file.close()
+                file = path.open("a+b", buffering=0)
             note.append(
                 f"the {len(records)} records in {path} are of other code or another machine; kept "
                 f"as {aside.name}, starting anew"
             )
-            file.close()
-            file = path.open("a+b", buffering=0)
             _lock(file, path)
             records = []
         yield Store(path, records, file)
     finally:
         file.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {path}: {error.strerror}; name another --store"
+        ) from None
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

@@ -17,7 +17,7 @@ from bench import latency
 from bench.case import Case
 from bench.environment import environment
 from bench.metrics import METRICS
-from bench.metrics.base import Context, Metric, NotApplicable
+from bench.metrics.base import Context, Metric, excuse
 from bench.record import Record
 from bench.store import Store, open_store
 
@@ -89,15 +89,8 @@ def _records(metric: Metric, case: Case, context: Context, stamp: dict[str, Any]
     try:
         readings = metric.measure(case, context)
     except Exception as error:  # whatever it is, the sweep goes on and the row says why
-        if isinstance(error, NotApplicable):
-            status = "skipped"
-        elif isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            status = "oom"
-        else:
-            status = "failed"
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         return [
-            Record(case=case, metric=m, unit="", values=(), status=status, reason=reason, **stamp)
+            Record(case=case, metric=m, unit="", values=(), **excuse(error), **stamp)
             for m in metric.readings
         ]
     return [

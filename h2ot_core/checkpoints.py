@@ -70,14 +70,10 @@ def load_published(
 
 def published_names(model: Hourglass) -> dict[str, str]:
     """Published key to this model's own, for every weight and buffer it has."""
-    renames = model.host.published_names
     names = {}
     for ours in model.state_dict():
         part, _, rest = ours.partition(".")
-        if part == "host":
-            head, dot, tail = rest.partition(".")
-            rest = renames.get(head, head) + dot + tail
-        names[rest] = ours
+        names[model.host.published_name(rest) if part == "host" else rest] = ours
     return names
 
 

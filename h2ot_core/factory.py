@@ -87,9 +87,20 @@ def build(
     preset = SCHEMES[scheme]
     prune_name = _strategy("pruner", prune, preset.prune, PRUNERS)
     recover_name = _strategy("recoverer", recover, preset.recover, RECOVERERS)
-    pipeline = preset.pipeline if pipeline is None else pipeline
+    if pipeline is None:
+        pipeline = preset.pipeline if preset.prune else kind.pipelines[0]
     if pipeline not in PIPELINES:
         raise unknown("pipeline", pipeline, PIPELINES)
+    if pipeline not in kind.pipelines:
+        raise ConfigError(
+            f"{host} is a {' or '.join(kind.pipelines)} host, it cannot be {pipeline} (scheme "
+            f"{scheme!r}); choose scheme {' or '.join(map(repr, ('none', *kind.published_b)))}."
+        )
+    if recover_name is not None and "seq2seq" not in kind.pipelines:
+        raise ConfigError(
+            f"{host} puts out the centre frame alone, which is always kept, so there is nothing "
+            f"to recover; leave recover = {recover_name!r} out."
+        )
 
     sizes = dict(kind.sizes)
     sizes.update({name: options[name] for name in sizes if options.get(name) is not None})
@@ -110,7 +121,7 @@ def build(
                 f"recover = {recover!r} has nothing to recover without a pruner; give prune, or "
                 f"leave recover out."
             )
-        recover_name, r, b = None, (), ()
+        r, b = (), ()
     else:
         if r is None:
             if not preset.divisors:
@@ -155,7 +166,11 @@ def build(
         pruner = pruner_kind(schedule, centre, **pruner_options)
     if recover_name is not None:
         recoverer = RECOVERERS[recover_name](
-            schedule, model_host.width, model_host.heads, **recoverer_options
+            schedule,
+            model_host.width,
+            model_host.heads,
+            qkv_bias=model_host.qkv_bias,
+            **recoverer_options,
         )
     resolved = {**sizes, **pruner_options, **recoverer_options}
     config = Config(

@@ -37,14 +37,18 @@ class Attention(nn.Module):
         along: "spatial" attends among the streams of each frame, "temporal" along the frames of
             each stream.
         qkv_bias: whether the joint query, key and value projection has a bias.
+        dropout: rate after the output projection, in training.
     """
 
-    def __init__(self, width: int, heads: int, along: str, *, qkv_bias: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, along: str, *, qkv_bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.along = along
         self.qkv = nn.Linear(width, width * 3, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
@@ -53,47 +57,57 @@ class Attention(nn.Module):
         if tap is not None:
             tap.append((q.detach(), k.detach()))
         y = _scaled_dot_product(q, k, v)
-        return self.proj(y.permute(_MERGE[self.along]).flatten(-2))
+        return self.drop(self.proj(y.permute(_MERGE[self.along]).flatten(-2)))
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of learnable queries on each stream's kept tokens (paper, Eq. 5)."""
+    """Multi-head attention of one sequence on another, along the frames of each stream."""
 
-    def __init__(self, width: int, heads: int, *, qkv_bias: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, *, qkv_bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.linear_q = nn.Linear(width, width, bias=qkv_bias)
         self.linear_k = nn.Linear(width, width, bias=qkv_bias)
         self.linear_v = nn.Linear(width, width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
+        self.drop = nn.Dropout(dropout)
 
-    def forward(self, query: Tensor, x: Tensor) -> Tensor:
-        """Attend from (1, F, C), the same for every row and stream, to (B, K, S, C).
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from the query's frames to the key's.
+
+        Args:
+            query: (B, F, S, C), or (1, F, 1, C) for the same in every row and stream, which is
+                then projected once.
+            key, value: (B, K, S, C).
 
         Returns:
-            (B, F, S, C). The queries are projected once, not once per row and stream.
+            (B, F, S, C).
         """
-        batch, _, streams, _ = x.shape
-        q = self.linear_q(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (1, H, F, d)
-        q = q.unsqueeze(1).expand(batch, streams, -1, -1, -1)
-        # (B, K, S, H, d) -> (B, S, H, K, d)
-        k = self.linear_k(x).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
-        v = self.linear_v(x).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
-        return self.proj(_scaled_dot_product(q, k, v).permute(0, 3, 1, 2, 4).flatten(-2))
+        q = self._split(self.linear_q(query)).expand(key.shape[0], key.shape[2], -1, -1, -1)
+        k, v = self._split(self.linear_k(key)), self._split(self.linear_v(value))
+        y = _scaled_dot_product(q, k, v).permute(_MERGE["temporal"]).flatten(-2)
+        return self.drop(self.proj(y))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, F, S, C) to (B, S, H, F, d)."""
+        return x.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
 
 
 class Mlp(nn.Module):
     """Two linear layers with GELU between; (..., C) to (..., C)."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, width)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) to the same."""
-        return self.fc2(self.act(self.fc1(x)))
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 class DropPath(nn.Module):
@@ -136,13 +150,14 @@ class Block(nn.Module):
         along: str,
         *,
         drop_path: float = 0.0,
+        dropout: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.attn = Attention(width, heads, along)
+        self.attn = Attention(width, heads, along, dropout=dropout)
         self.norm2 = nn.LayerNorm(width, eps=eps)
-        self.mlp = Mlp(width, hidden)
+        self.mlp = Mlp(width, hidden, dropout=dropout)
         self.drop_path = DropPath(drop_path, shared=_SHARED[along])
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:

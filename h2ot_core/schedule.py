@@ -74,6 +74,11 @@ class Schedule:
         """r_M, the frames left after the last stage (F without pruning)."""
         return self.r[-1] if self.r else self.frames
 
+    def frames_at(self, block: int) -> int:
+        """Frames that reach a block, where stages act before whole blocks."""
+        before = [count for count, at in zip(self.r, self.b, strict=True) if at <= block]
+        return before[-1] if before else self.frames
+
 
 def odd_nearest(numerator: int, denominator: int) -> int:
     """The odd integer nearest a quotient: the smaller of two equally near, and at least 1.

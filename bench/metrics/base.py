@@ -6,12 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from bench.case import Case
 from bench.data.windows import MotionSource
 
 
 class NotApplicable(Exception):
     """The metric means nothing for this case, or cannot be had here; the message says why."""
+
+
+def excuse(error: Exception) -> dict[str, Any]:
+    """Status and reason of a record that an error left without values."""
+    if isinstance(error, NotApplicable):
+        status = "skipped"
+    elif isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        status = "oom"
+    else:
+        status = "failed"
+    lines = str(error).strip().splitlines()
+    return {"status": status, "reason": lines[0] if lines else type(error).__name__}
 
 
 @dataclass(frozen=True, kw_only=True)

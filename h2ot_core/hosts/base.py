@@ -40,11 +40,21 @@ class AbstractHost(nn.Module, ABC):
     """This host's parameter prefixes to those of the published repository, where they differ."""
     channels: ClassVar[int]
     """C_in, the input channels per joint."""
+    pipelines: ClassVar[tuple[str, ...]] = ("seq2seq", "seq2frame")
+    """What it can be used for; a host without "seq2seq" has nothing to recover."""
+    qkv_bias: ClassVar[bool] = True
+    """Whether its attention projects queries, keys and values with a bias."""
 
     frames: int
     joints: int
     width: int
     heads: int
+
+    @classmethod
+    def published_name(cls, name: str) -> str:
+        """A weight's name in the published repository, from this host's name for it."""
+        first, dot, rest = name.partition(".")
+        return cls.published_names.get(first, first) + dot + rest
 
     @classmethod
     @abstractmethod

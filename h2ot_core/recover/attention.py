@@ -21,11 +21,13 @@ class AttentionRecoverer(AbstractRecoverer):
     does not mention it, its 35.00 M parameters contain it.
     """
 
-    def __init__(self, schedule: Schedule, width: int, heads: int, **options: Any) -> None:
-        super().__init__(schedule, width, heads)
+    def __init__(
+        self, schedule: Schedule, width: int, heads: int, *, qkv_bias: bool = True, **options: Any
+    ) -> None:
+        super().__init__(schedule, width, heads, qkv_bias=qkv_bias)
         self.pos_embed_token = nn.Parameter(torch.zeros(1, schedule.kept, width))
         self.x_token = nn.Parameter(torch.zeros(1, schedule.frames, width))
-        self.cross_attention = CrossAttention(width, heads)
+        self.cross_attention = CrossAttention(width, heads, qkv_bias=qkv_bias)
 
     def mark(self, x: Tensor) -> Tensor:
         """Add the token embedding of each place in the kept sequence."""
@@ -33,4 +35,5 @@ class AttentionRecoverer(AbstractRecoverer):
 
     def recover(self, x: Tensor, selection: Selection) -> Tensor:
         """(B, K, S, C) to (B, F, S, C); which frames were kept is in the tokens themselves."""
-        return self.x_token.unsqueeze(2) + self.cross_attention(self.x_token, x)
+        tokens = self.x_token.unsqueeze(2)
+        return tokens + self.cross_attention(tokens, x, x)

@@ -19,6 +19,7 @@ class AbstractRecoverer(nn.Module, ABC):
         schedule: F, r and b.
         width: C, the host's token width.
         heads: the host's attention heads.
+        qkv_bias: whether the host's attention projects with a bias.
         options: this recoverer's options, already checked against :attr:`options`.
     """
 
@@ -28,7 +29,9 @@ class AbstractRecoverer(nn.Module, ABC):
     on_poses: bool = False
     """True to recover the head's poses (B, K, J, 3), False to recover tokens (B, K, S, C)."""
 
-    def __init__(self, schedule: Schedule, width: int, heads: int, **options: Any) -> None:
+    def __init__(
+        self, schedule: Schedule, width: int, heads: int, *, qkv_bias: bool = True, **options: Any
+    ) -> None:
         super().__init__()
         self.schedule = schedule
 

@@ -30,8 +30,10 @@ class InterpolationRecoverer(AbstractRecoverer):
         "tri_where": ("poses", "tokens"),
     }
 
-    def __init__(self, schedule: Schedule, width: int, heads: int, **options: Any) -> None:
-        super().__init__(schedule, width, heads)
+    def __init__(
+        self, schedule: Schedule, width: int, heads: int, *, qkv_bias: bool = True, **options: Any
+    ) -> None:
+        super().__init__(schedule, width, heads, qkv_bias=qkv_bias)
         self.mode: str = options["tri_mode"]
         self.on_poses = options["tri_where"] == "poses"
 
