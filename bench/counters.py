@@ -121,10 +121,10 @@ _PER_OUTPUT: dict[Any, int] = {
     op: 1
     for op in (
         aten.add, aten.add_, aten.sub, aten.rsub, aten.mul, aten.mul_, aten.div, aten.div_,
-        aten.neg, aten.exp, aten.abs, aten.square, aten.pow, aten.sqrt, aten.rsqrt, aten.gt, aten.lt, aten.ge,
+        aten.neg, aten.exp, aten.abs, aten.square, aten.pow, aten.sqrt, aten.gt, aten.lt, aten.ge,
         aten.le, aten.eq, aten.ne, aten.where, aten.masked_fill, aten.minimum, aten.maximum,
         aten.clamp, aten.clamp_, aten.bitwise_and, aten.logical_not, aten.isfinite, aten.tanh,
-        aten.relu, aten.sigmoid,
+        aten.relu, aten.sigmoid, aten.rsqrt,
     )
 } | {aten.lerp: 3, aten._softmax: 5, aten._safe_softmax: 5, aten.gelu: 1}  # fmt: skip
 _PER_INPUT: dict[Any, int] = {
@@ -181,7 +181,8 @@ class _Fused(TorchFunctionMode):
             return out
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
-        query, key, value = args[:3]
+        named = (kwargs[name] for name in ("query", "key", "value")[len(args) :])
+        query, key, value = (*args[:3], *named)
         weights = math.prod(query.shape[:-1]) * key.shape[-2]
         self.owner.add("attention", 2 * weights * (query.shape[-1] + value.shape[-1]))
         if self.owner.section_name:
@@ -357,11 +358,11 @@ def count(model: h2ot_core.Hourglass, x: Tensor) -> Count:
 _FVCORE_MAY_SKIP = frozenset(
     f"aten::{name}"
     for name in (
-        "add add_ sub rsub mul mul_ div neg exp abs square pow sqrt rsqrt tanh gt lt ge le eq ne where "
+        "add add_ sub rsub mul mul_ div neg exp abs square pow sqrt gt lt ge le eq ne where "
         "masked_fill minimum maximum clamp clamp_ lerp softmax gelu mean sum amax amin max min "
         "sort topk searchsorted cdist norm linalg_vector_norm diff index_select index gather "
         "unflatten arange expand copy_ argmax full new_full scalar_tensor fill_ ones_like "
-        "zeros_like full_like unbind repeat"
+        "zeros_like full_like unbind repeat rsqrt tanh relu"
     ).split()
 )
 
@@ -410,7 +411,8 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
         ignore = {
             kind: _ignored for kind in (nn.LayerNorm, nn.BatchNorm1d, nn.GELU, nn.Tanh, nn.Identity)
         }
-        macs, _ = thop.profile(model, inputs=(x,), custom_ops=ignore, verbose=False)
+        scratch = copy.deepcopy(model)  # thop leaves its sums behind
+        macs, _ = thop.profile(scratch, inputs=(x,), custom_ops=ignore, verbose=False)
         found["thop"] = 2 * int(macs)
     wanted = {"torch": products, "fvcore": products, "thop": layers}
     for name, flops in found.items():
@@ -426,7 +428,9 @@ def _traceable(model: h2ot_core.Hourglass, x: Tensor) -> tuple[h2ot_core.Hourgla
     """What fvcore's tracer can follow: convolutions cannot be traced without values."""
     if not x.is_meta or not any(isinstance(m, nn.Conv1d) for m in model.modules()):
         return model, x
-    return copy.deepcopy(model).to_empty(device="cpu"), torch.zeros_like(x, device="cpu")
+    with torch.device("cpu"):
+        again = h2ot_core.build(**model.config.arguments).eval().requires_grad_(False)
+    return again, torch.zeros_like(x, device="cpu")
 
 
 def _ignored(module: nn.Module, inputs: Any, out: Any) -> None:

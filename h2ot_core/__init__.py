@@ -19,6 +19,7 @@ from h2ot_core.prune import PRUNERS
 from h2ot_core.recover import RECOVERERS
 from h2ot_core.schedule import Schedule
 from h2ot_core.selection import Selection
+from h2ot_core.video import lift
 
 __all__ = [
     "HOSTS",
@@ -36,5 +37,6 @@ __all__ = [
     "Schedule",
     "Selection",
     "build",
+    "lift",
     "load_published",
 ]

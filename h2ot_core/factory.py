@@ -70,7 +70,7 @@ def build(
         **options: sizes of the host (``width``, ``depth``, ``heads``, ``mlp_hidden``,
             ``joints``) and options of the strategies in use (``tps_rounding``, ``tpa_axis``,
             ``tpmo_measure``, ``tpmo_first``, ``tpc_k``, ``tpc_seed``, ``tpc_max``, ``tri_mode``,
-            ``tri_where``), as their classes describe.
+            ``tri_where``, ``tri_frames``), as their classes describe.
 
     Returns:
         A model that maps (B, F, J, C_in) to (B, F, J, 3), or (B, 1, J, 3) for seq2frame.
@@ -145,6 +145,11 @@ def build(
 
     pruner_options = _strategy_options(options, PRUNERS, prune_name, "prune")
     recoverer_options = _strategy_options(options, RECOVERERS, recover_name, "recover")
+    if pipeline == "seq2seq" and recoverer_options.get("tri_frames") not in (None, 0, frames):
+        raise ConfigError(
+            f"seq2seq returns all {frames} frames, so tri_frames must be {frames} or left out, got "
+            f"{recoverer_options['tri_frames']}; use pipeline='seq2frame'."
+        )
     known = {*kind.sizes, *_all_options()}
     for name in options:
         if name not in known:

@@ -36,6 +36,17 @@ class Config:
     pipeline: str
     options: tuple[tuple[str, Any], ...]
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments with which ``build`` makes the same model."""
+        named = {name: value for name, value in vars(self).items() if name != "options"}
+        return {
+            **named,
+            "prune": self.prune or "none",
+            "recover": self.recover or "none",
+            **dict(self.options),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Output:
@@ -192,17 +203,20 @@ class Hourglass(nn.Module):
             with probe.section("recover"):
                 poses = self.recoverer(kept, chosen[-1])
         else:
+            # Among f < F recovered frames the kept ones need not be, so they are regressed too.
+            kept = self.host.head(z) if self.recoverer.frames != self.schedule.frames else None
             with probe.section("recover"):
                 z = self.recoverer(z, chosen[-1])
-            kept, poses = None, self.host.head(z)
+            poses = self.host.head(z)
         if self.centre is None:
             return poses, kept, chosen
+        if self.recoverer is None and chosen:
+            place = (chosen[-1].index == self.centre).to(torch.uint8).argmax(dim=1, keepdim=True)
+            return take(poses, place), kept, chosen
         if kept is None:
             kept = chosen[-1].gather(poses)
-        if poses.shape[1] == self.schedule.frames:
-            return poses[:, self.centre : self.centre + 1], kept, chosen
-        place = (chosen[-1].index == self.centre).to(torch.uint8).argmax(dim=1, keepdim=True)
-        return take(poses, place), kept, chosen
+        centre = middle(poses.shape[1])
+        return poses[:, centre : centre + 1], kept, chosen
 
     def _select(
         self,

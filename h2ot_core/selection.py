@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -90,17 +91,24 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x[rows, index]
 
 
-def bracket(index: Tensor, frames: int) -> Bracket:
-    """Find each frame's two kept neighbours and its place between them.
+def bracket(index: Tensor, frames: int, targets: int | None = None) -> Bracket:
+    """Find each target frame's two kept neighbours and its place between them.
 
-    Frames before the first or after the last kept frame hold the nearest kept one.
+    Targets before the first or after the last kept frame hold the nearest kept one.
 
     Args:
         index: (B, K) or (1, K) int64, strictly increasing.
-        frames: F, the length to return to.
+        frames: F, the length that the indices point into.
+        targets: f, frames to return to, evenly spaced from the first to the last of F; by
+            default all F. They may lie between frames, so all is counted in parts of a frame.
     """
-    t = torch.arange(frames, device=index.device).expand(index.shape[0], frames).contiguous()
-    high = torch.searchsorted(index.contiguous(), t).clamp_(max=index.shape[1] - 1)
+    targets = frames if targets is None else targets
+    common = math.gcd(frames - 1, targets - 1) or 1
+    parts, stride = max(1, (targets - 1) // common), (frames - 1) // common
+    index = (index * parts).contiguous()
+    t = (torch.arange(targets, device=index.device) * stride).expand(index.shape[0], -1)
+    t = t.contiguous()
+    high = torch.searchsorted(index, t).clamp_(max=index.shape[1] - 1)
     end = index.gather(1, high)
     # high is the first kept frame at or after t; a kept frame is its own low neighbour.
     low = torch.where(end <= t, high, high - 1).clamp_(min=0)
@@ -109,13 +117,13 @@ def bracket(index: Tensor, frames: int) -> Bracket:
     return Bracket(low, high, (t - start).clamp_(min=0).minimum(gap), gap)
 
 
-def equidistant(keep: int, frames: int, device: torch.device) -> Bracket:
+def equidistant(keep: int, targets: int, device: torch.device) -> Bracket:
     """The bracket of resizing with aligned corners, which takes the kept frames as an even grid.
 
     Kept frames that do not lie on that grid are moved; see ``tri_mode``.
     """
-    t = torch.arange(frames, device=device).unsqueeze(0)
-    gap = max(frames - 1, 1)
+    t = torch.arange(targets, device=device).unsqueeze(0)
+    gap = max(targets - 1, 1)
     low = t * (keep - 1) // gap
     return Bracket(
         low, (low + 1).clamp_(max=keep - 1), t * (keep - 1) - low * gap, torch.full_like(t, gap)

@@ -34,6 +34,7 @@ class AbstractRecoverer(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.schedule = schedule
+        self.frames = schedule.frames  # f, how many frames it returns to
 
     def mark(self, x: Tensor) -> Tensor:
         """Change the tokens (B, K, S, C) right after the last selection; by default not at all."""
