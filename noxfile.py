@@ -14,8 +14,12 @@ nox.needs_version = ">=2024.10.9"
 TORCH = "torch==2.13.0"
 SUITES = {
     "table_2": "suites/table_2_strategies.py",
+    "table_3": "suites/table_3_pipelines.py",
     "table_4": "suites/table_4_schedule.py",
     "table_5": "suites/table_5_frames.py",
+    "table_6": "suites/table_6_recovered.py",
+    "table_7": "suites/table_7_hosts.py",
+    "batch_size": "suites/table_batch_size.py",
 }
 
 
@@ -47,31 +51,25 @@ def lint(session: nox.Session) -> None:
 
 
 def _suite(session: nox.Session) -> None:
+    """Measure one suite; arguments such as --motion FILE, --rounds N, --device cuda, -k NAME."""
     _install(session)
     session.run("python", "-m", "pytest", SUITES[session.name], *session.posargs)
 
 
-@nox.session
-def table_2(session: nox.Session) -> None:
-    """Measure Table 2; arguments such as --motion FILE, --rounds N, --device cuda."""
-    _suite(session)
+for name in SUITES:
+    nox.session(_suite, name=name)
 
 
 @nox.session
-def table_4(session: nox.Session) -> None:
-    """Measure Table 4."""
-    _suite(session)
-
-
-@nox.session
-def table_5(session: nox.Session) -> None:
-    """Measure Table 5."""
-    _suite(session)
+def figures(session: nox.Session) -> None:
+    """Measure and draw the paper's figures."""
+    _install(session)
+    session.run("python", "-m", "bench", "figures", "--report", *session.posargs)
 
 
 @nox.session
 def ablation(session: nox.Session) -> None:
-    """Measure all tables together and write the report; --quick for the main rows only."""
+    """Measure all tables and figures and write the report; --quick for the main rows only."""
     _install(session)
     session.run("python", "-m", "bench", "run", "--report", *session.posargs)
 

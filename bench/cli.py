@@ -1,4 +1,4 @@
-"""The command line: count, run, report."""
+"""The command line: count, run, figures, report, lift."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
+from bench import plugins
 from bench.case import Case
+from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
 from bench.errors import UsageError
-from bench.paper import DESCRIPTIVE, TABLES, PaperRow, remarks, rows
+from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.units import giga, millions
 
 STORE = Path("reports/out/records.jsonl")
@@ -26,6 +28,7 @@ _EPILOG = """examples:
   python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
+  python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
 """
 
 
@@ -34,10 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
+        plugins.load_all()
+        for name in getattr(given, "plugin", ()):
+            plugins.load(name)
         given.run(given)
     except (
         UsageError,
         MotionError,
+        KeypointError,
         h2ot_core.ConfigError,
         h2ot_core.InputError,
         h2ot_core.CheckpointError,
@@ -77,16 +84,29 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="measure tables or one configuration",
-        description="Measure every row of the tables given (default: all), or one configuration "
-        "and its baseline. Latency is taken in interleaved rounds. Every record is on disk as "
-        "soon as it is measured; the same command resumes after an interruption.",
+        description="Measure every row of the tables given (default: all, and the figures), or one "
+        "configuration and its baseline. Latency is taken in interleaved rounds. Every record is "
+        "on disk as soon as it is measured; the same command resumes after an interruption.",
     )
     _add_configuration(run)
-    run.add_argument("--batch", type=_positive, default=1, help="clips per forward pass (1)")
+    run.add_argument(
+        "--every-strategy", action="store_true", help="all pruners x recoverers on one host"
+    )
+    run.add_argument(
+        "--defaults", action="store_true", help="baseline and default scheme of every host"
+    )
+    run.add_argument(
+        "--batch", type=_positive, nargs="+", default=[1], help="clips per forward pass (1)"
+    )
     run.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     run.add_argument("--threads", type=_positive, help="CPU threads (PyTorch's choice)")
-    run.add_argument("--rounds", type=_positive, default=10, help="samples per timed case (10)")
+    run.add_argument("--rounds", type=_positive, help="samples per timed case (10; 5 with --quick)")
+    run.add_argument(
+        "--training-steps",
+        action="store_true",
+        help="take real training steps of Table 3 on a CPU too (minutes each)",
+    )
     run.add_argument(
         "--motion",
         metavar="FILE",
@@ -96,12 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--quick",
         action="store_true",
-        help="time only baseline, HoT and H2OT; all exact columns are kept",
+        help="time only the baseline and the default scheme of each host, and HoT-MixSTE, and "
+        "draw no figures; all exact columns are kept",
     )
     run.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
     run.add_argument("--report", action="store_true", help="write the report when done")
     run.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     run.set_defaults(run=_run)
+
+    _add_figures(commands)
 
     report = commands.add_parser(
         "report",
@@ -111,7 +134,59 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
     report.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     report.set_defaults(run=_report)
+    _add_lift(commands)
     return parser
+
+
+def _add_figures(commands: Any) -> None:
+    figures = commands.add_parser(
+        "figures",
+        help="measure what the paper's figures show",
+        description="Take the frames that each pruner keeps over one clip (Figure 7) and the poses "
+        "of three sequences with those kept (Figure 10), into the same store as the tables. A few "
+        "minutes; the same command resumes after an interruption.",
+    )
+    figures.add_argument(
+        "--motion", metavar="FILE", type=Path, help="as for run; default: generated"
+    )
+    figures.add_argument("--threads", type=_positive, help="CPU threads, as for run")
+    figures.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+    figures.add_argument("--report", action="store_true", help="write the report when done")
+    figures.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
+    figures.set_defaults(run=_figures)
+
+
+def _add_lift(commands: Any) -> None:
+    lift = commands.add_parser(
+        "lift",
+        help="lift 2D keypoints of your own to 3D",
+        description="Lift the 2D keypoints of one person in a video to 3D poses. KEYPOINTS is an "
+        "npz with 'keypoints' (frames, 17, 2 or 3) in pixels, Human3.6M joints unless 'skeleton' "
+        "is 'coco'; or COCO results or a COCO data set as JSON. OUT.npz gets 'poses_3d' "
+        "(frames, 17, 3) in the camera's axes and what they were made with.",
+    )
+    lift.add_argument("keypoints", metavar="KEYPOINTS", type=Path)
+    lift.add_argument("out", metavar="OUT.npz", type=Path)
+    lift.add_argument(
+        "--weights", metavar="FILE", type=Path, help="a checkpoint of a published repository"
+    )
+    lift.add_argument(
+        "--untrained", action="store_true", help="go without weights; the poses are noise"
+    )
+    lift.add_argument("--width", type=_positive, help="of the image in pixels, if not in the file")
+    lift.add_argument("--height", type=_positive, help="likewise")
+    lift.add_argument(
+        "--person", type=int, metavar="ID", help="track id to take (the surest of each frame)"
+    )
+    lift.add_argument("--fps", type=float, default=50.0, help="frames per second (50)")
+    lift.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
+    lift.add_argument("--batch", type=_positive, default=16, help="windows per forward pass (16)")
+    lift.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    lift.add_argument(
+        "--animate", metavar="FILE", type=Path, help="draw the poses as .gif, or .mp4 with ffmpeg"
+    )
+    _add_own(lift, "the model, which the weights must fit (mixste)")
+    lift.set_defaults(run=_lift)
 
 
 def _positive(text: str) -> int:
@@ -126,7 +201,18 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table", type=int, action="append", metavar="N", help=f"a table of the paper: {tables}"
     )
-    own = parser.add_argument_group("one configuration instead of a table")
+    _add_own(parser, "one configuration instead of a table")
+
+
+def _add_own(parser: argparse.ArgumentParser, title: str) -> None:
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file or module that registers hosts or strategies of your own",
+    )
+    own = parser.add_argument_group(title)
     own.add_argument("--host", help="such as mixste")
     own.add_argument("--scheme", help=f"one of {', '.join(h2ot_core.SCHEMES)}")
     own.add_argument("--prune", help=f"one of {', '.join(h2ot_core.PRUNERS)}, none")
@@ -186,17 +272,19 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _count(given: argparse.Namespace) -> None:
     own = _own_case(given)
+    if given.modules and own is None:
+        raise UsageError("--modules goes with one configuration; give --host or --scheme")
+    checked: set[Any] = set()
     if own is not None:
-        lines = [{"row": "1", "case": own.label, **_counted(own, set())}]
+        lines = [{"row": "1", "case": own.label, **_counted(own, checked)}]
     else:
         numbers = list(dict.fromkeys(given.table or TABLES))
-        lines = []
-        checked: set[Any] = set()
-        for row in [row for number in numbers for row in rows(number)]:
-            lines.append(_count_row(row, checked, with_table=len(numbers) > 1))
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    # The note comes last, whatever columns other tables have.
-    columns.sort(key=lambda name: name in _COUNTED)
+        printed = [row for number in numbers for row in rows(number)]
+        lines = [_count_row(row, checked, with_table=len(numbers) > 1) for row in printed]
+    present = dict.fromkeys(name for line in lines for name in line)
+    # Counts come last, and the note after them, whatever columns the tables have.
+    columns = [name for name in present if name not in _COUNTED]
+    columns += [name for name in _COUNTED if name in present]
     if given.csv == "-":
         _write_csv(sys.stdout, columns, lines)
     elif given.csv:
@@ -210,7 +298,7 @@ def _count(given: argparse.Namespace) -> None:
 
         table = [[line.get(name, "") for name in columns] for line in lines]
         print(tabulate(table, headers=columns, disable_numparse=True))
-    if given.modules:
+    if given.modules and own is not None:
         _print_modules(own)
 
 
@@ -227,11 +315,20 @@ def _count_row(row: PaperRow, checked: set[Any], *, with_table: bool) -> dict[st
     line = {"table": str(row.table)} if with_table else {}
     line["row"] = str(row.number)
     line.update({name: text for name, text in row.cells.items() if name in DESCRIPTIVE})
-    line.update(_counted(row.case(), checked))
+    case = row.case()
+    line.update(_counted(case, checked) if case else dict.fromkeys(_COUNTED[:3], ""))
     line["paper_param_m"], line["paper_flops_g"] = row.cells["param_m"], row.cells["flops_g"]
-    notes = [m.reason for m in remarks(row) if m.column in ("param_m", "flops_g", "r", "b")]
+    columns = ("param_m", "flops_g", "r", "b")
+    notes = [m.reason for m in remarks(row) if m.column in columns]
+    if row.cells.get("note"):
+        notes.insert(0, row.cells["note"])
+    if case is None:
+        notes.append("not measured: no host of this package")
     line["note"] = "; ".join(dict.fromkeys(notes))
     return line
+
+
+_counts: dict[Case, Any] = {}
 
 
 def _counted(case: Case, checked: set[Any]) -> dict[str, str]:
@@ -239,7 +336,7 @@ def _counted(case: Case, checked: set[Any]) -> dict[str, str]:
     from bench import counters
 
     model, x = counters.blank_model(case.build_arguments())
-    count = counters.count(model, x)
+    count = _counts[case] = _counts.get(case) or counters.count(model, x)
     kind = (case.host, case.prune, case.recover, case.pipeline, case.options)
     if kind not in checked:
         counters.cross_check(model, x, count)
@@ -251,9 +348,7 @@ def _counted(case: Case, checked: set[Any]) -> dict[str, str]:
     }
 
 
-def _print_modules(own: Case | None) -> None:
-    if own is None:
-        raise UsageError("--modules goes with one configuration; give --host or --scheme")
+def _print_modules(own: Case) -> None:
     from bench import counters
 
     model, x = counters.blank_model(own.build_arguments())
@@ -267,30 +362,121 @@ def _run(given: argparse.Namespace) -> None:
     from bench.metrics.base import Context
 
     motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
-    own = _own_case(given)
-    if own is not None:
-        cases = [own.baseline, own]
-    else:
-        printed = [row for number in given.table or TABLES for row in rows(number)]
-        cases = [rows(4)[0].case(), *(row.case() for row in printed)]
-    where = {
-        "batch": given.batch,
-        "device": given.device,
-        "dtype": given.dtype,
-        "threads": given.threads or 0,
-        "motion": motion.name,
-    }
-    cases = list(dict.fromkeys(replace(case, **where) for case in cases))
-    timed = cases
-    if given.quick and own is None:
-        chosen = (rows(4)[0], rows(4)[1], rows(4)[3])
-        timed = [replace(row.case(), **where) for row in chosen]
-    plan = sweep.Plan(exact=tuple(cases), timed=tuple(timed), rounds=given.rounds)
+    wanted, timed = _cases(given)
+
+    def settle(found: Sequence[Case]) -> tuple[Case, ...]:
+        """The cases in the setting asked for, each batch size after its baseline."""
+        return tuple(
+            replace(
+                case,
+                batch=batch,
+                device=given.device,
+                dtype=given.dtype,
+                threads=given.threads or 0,
+                motion=motion.name,
+            )
+            for batch in given.batch
+            for case in dict.fromkeys(found)
+        )
+
+    own = _own_case(given) is not None
+    whole = not (given.table or given.quick or given.defaults or own)
+    with_memory = wanted if own else cases([3, 4])
+    trained = wanted if own else cases([3])
+    plan = sweep.Plan(
+        exact=settle(wanted),
+        timed=settle(timed),
+        trainable=settle([case for case in timed if case in with_memory]),
+        training=settle([case for case in timed if case in trained])
+        if given.training_steps or given.device == "cuda"
+        else (),
+        rounds=given.rounds or (5 if given.quick else 10),
+    )
     sweep.run(plan, given.store, Context(motion))
+    if whole:
+        from bench.figures import take_figures
+
+        take_figures(given.store, Context(motion), threads=given.threads or 0)
     if given.report:
         _report(given)
     else:
         print(f"records: {given.store}; report: python -m bench report --store {given.store}")
+
+
+def _cases(given: argparse.Namespace) -> tuple[list[Case], list[Case]]:
+    """The cases to count, and those to time, the baseline before what is compared with it."""
+    own = _own_case(given)
+    if given.every_strategy:
+        if own is None:
+            raise UsageError("--every-strategy needs a host; give --host")
+        found = _every_strategy(own.baseline, given)
+        return found, found
+    if own is not None:
+        return [own.baseline, own], [own.baseline, own]
+    main = main_cases()
+    if given.defaults:
+        found = [case for case in main if case.prune != "tpc"]
+        return found, found
+    numbers = given.table or TABLES
+    counted = cases(numbers)
+    if given.quick:
+        return counted, [case for case in main if case.prune != "tpc" or case.host == "mixste"]
+    # Table 6 prints no speed, and its rows differ in the last operation alone.
+    timed = cases([number for number in numbers if number != 6] or numbers)
+    return counted, [*(case.baseline for case in timed), *timed]
+
+
+def _every_strategy(baseline: Case, given: argparse.Namespace) -> list[Case]:
+    """The baseline and every pair of strategies that the host takes."""
+    found = [baseline]
+    for prune in h2ot_core.PRUNERS:
+        for recover in ("none", *h2ot_core.RECOVERERS):
+            pair = {"prune": prune, "recover": recover, "scheme": given.scheme or "h2ot"}
+            if recover == "none" and (given.pipeline or baseline.pipeline) == "seq2seq":
+                continue
+            try:
+                case = _own_case(argparse.Namespace(**{**vars(given), **pair}))
+            except h2ot_core.ConfigError as error:
+                print(f"note: left out {prune} + {recover}: {error}", file=sys.stderr)
+                continue
+            if case is not None:
+                found.append(case)
+    return found
+
+
+def _figures(given: argparse.Namespace) -> None:
+    from bench.data.windows import MotionSource
+    from bench.figures import take_figures
+    from bench.metrics.base import Context
+
+    motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
+    take_figures(given.store, Context(motion), threads=given.threads or 0)
+    if given.report:
+        _report(given)
+    else:
+        print(f"records: {given.store}; report: python -m bench report --store {given.store}")
+
+
+def _lift(given: argparse.Namespace) -> None:
+    from bench.lift import Job, lift_file
+
+    own = {name: getattr(given, name) for name in _OWN if getattr(given, name) is not None}
+    job = Job(
+        keypoints=given.keypoints,
+        out=given.out,
+        arguments=own | dict(_option(text) for text in given.option),
+        weights=given.weights,
+        untrained=given.untrained,
+        width=given.width,
+        height=given.height,
+        person=given.person,
+        fps=given.fps,
+        flip=not given.no_flip,
+        batch=given.batch,
+        device=given.device,
+        animate=given.animate,
+    )
+    lift_file(job, say=print)
 
 
 def _report(given: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,17 @@ class Plan:
 
     Attributes:
         exact: cases whose parameters, FLOPs and frame noise are taken.
-        timed: cases whose latency and memory are taken, the baseline first.
+        timed: cases whose latency and inference memory are taken, the baseline first.
+        trainable: cases whose training memory is estimated.
+        training: cases whose training steps are really taken.
         rounds: visits per timed case.
     """
 
     exact: tuple[Case, ...]
     timed: tuple[Case, ...]
+    trainable: tuple[Case, ...] = ()
+    training: tuple[Case, ...] = ()
     rounds: int = 10
-
-
-_OF_TIMED = ("process_memory", "training_memory")
 
 
 def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> None:
@@ -50,21 +52,30 @@ def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> Non
     threads = {case.threads for case in (*plan.exact, *plan.timed)} - {0}
     if len(threads) == 1:
         torch.set_num_threads(threads.pop())
-    where = environment(torch.get_num_threads())
-    stamp = {"session": uuid.uuid4().hex[:12], "environment": where}
-    notes: list[str] = []
-    with open_store(path, environment=where["fingerprint"], note=notes) as store:
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)  # noqa: T201
-        for name, metric in METRICS.items():
-            cases = plan.timed if name in _OF_TIMED else plan.exact
-            _take(metric, cases, store, context, stamp, quiet)
+    with opened(path) as (store, stamp):
+        for metric in METRICS.values():
+            take(metric, getattr(plan, metric.of), store, context, stamp, quiet)
         todo = latency.missing(plan.timed, plan.rounds, store)
         with _progress("latency, interleaved", len(todo), quiet) as tick:
             latency.measure(plan.timed, plan.rounds, store, context, stamp, tick)
 
 
-def _take(
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Store, dict[str, Any]]]:
+    """The store at ``path``, and the fields that all records of this process share.
+
+    Raises:
+        bench.errors.StoreError: if the store cannot be used.
+    """
+    where = environment(torch.get_num_threads())
+    notes: list[str] = []
+    with open_store(path, environment=where["fingerprint"], note=notes) as store:
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)  # noqa: T201
+        yield store, {"session": uuid.uuid4().hex[:12], "environment": where}
+
+
+def take(
     metric: Metric,
     cases: Sequence[Case],
     store: Store,
@@ -79,9 +90,24 @@ def _take(
         if any((case, reading, "", 0) not in store for reading in metric.readings)
     ]
     with _progress(metric.title, len(todo), quiet) as tick:
-        for case in todo:
-            store.append(_records(metric, case, context, stamp))
-            tick(case.label)
+        for records in _each(metric, todo, context, stamp):
+            store.append(records)
+            tick(records[0].case.label)
+
+
+def _each(
+    metric: Metric, cases: Sequence[Case], context: Context, stamp: dict[str, Any]
+) -> Iterator[list[Record]]:
+    """The records of each case as they come, several at a time where the metric allows it."""
+    if metric.at_once == 1:
+        yield from (_records(metric, case, context, stamp) for case in cases)
+        return
+    pool = ThreadPoolExecutor(metric.at_once)
+    try:
+        waiting = [pool.submit(_records, metric, case, context, stamp) for case in cases]
+        yield from (done.result() for done in as_completed(waiting))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _records(metric: Metric, case: Case, context: Context, stamp: dict[str, Any]) -> list[Record]:

@@ -60,11 +60,7 @@ def synchronise(device: torch.device) -> None:
 def time_forward(model: Hourglass, x: Tensor) -> Sample:
     """Time one forward pass, from before it is issued until its result exists."""
     probe = SectionTimer(x.device)
-    synchronise(x.device)
-    start = time.perf_counter()
-    model.run(x, probe=probe)
-    synchronise(x.device)
-    total = time.perf_counter() - start
+    total = time_call(lambda: model.run(x, probe=probe), x.device)
     return Sample(total, probe.seconds("prune"), probe.seconds("recover"))
 
 
@@ -74,3 +70,12 @@ def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> li
     while not samples or (len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s):
         samples.append(once())
     return samples
+
+
+def time_call(work: Callable[[], object], device: torch.device) -> float:
+    """Time one call, from before it is issued until the device has done it, in seconds."""
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start

@@ -12,11 +12,14 @@ from __future__ import annotations
 from h2ot_core.checkpoints import load_published
 from h2ot_core.errors import CheckpointError, ConfigError, InputError
 from h2ot_core.factory import PIPELINES, SCHEMES, build
-from h2ot_core.hosts import HOSTS
+from h2ot_core.hosts import HOSTS, AbstractHost, Step
 from h2ot_core.hourglass import Config, Hourglass, Output
+from h2ot_core.plugins import register
 from h2ot_core.probe import Probe
 from h2ot_core.prune import PRUNERS
+from h2ot_core.prune.base import AbstractPruner, ScorePruner, Signals
 from h2ot_core.recover import RECOVERERS
+from h2ot_core.recover.base import AbstractRecoverer
 from h2ot_core.schedule import Schedule
 from h2ot_core.selection import Selection
 from h2ot_core.video import lift
@@ -27,6 +30,9 @@ __all__ = [
     "PRUNERS",
     "RECOVERERS",
     "SCHEMES",
+    "AbstractHost",
+    "AbstractPruner",
+    "AbstractRecoverer",
     "CheckpointError",
     "Config",
     "ConfigError",
@@ -35,8 +41,12 @@ __all__ = [
     "Output",
     "Probe",
     "Schedule",
+    "ScorePruner",
     "Selection",
+    "Signals",
+    "Step",
     "build",
     "lift",
     "load_published",
+    "register",
 ]

@@ -60,9 +60,10 @@ def load_published(
         if (count := len(keys))
     ]
     if faults:
+        hint = f" {model.host.misfit}" if misshapen and model.host.misfit else ""
         raise CheckpointError(
             f"{where} does not fit this model ({model.extra_repr()}): {'; '.join(faults)}. "
-            f"Build the model with the sizes, scheme and r that the weights were trained with."
+            f"Build the model with the sizes, scheme and r that the weights were trained with.{hint}"
         )
     model.load_state_dict({ours: weights[theirs] for theirs, ours in names.items()})
     return model

@@ -1,4 +1,4 @@
-"""The training losses of the hosts, on predicted and target poses (B, F, J, 3) in metres."""
+"""The training losses of the hosts, on predicted and target poses (B, F, J, 3)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,49 @@ from torch import Tensor
 MIXSTE_WEIGHTS = (1, 1, 2.5, 2.5, 1, 2.5, 2.5, 1, 1, 1, 1.5, 1.5, 4, 4, 1.5, 4, 4)
 
 
+def mpjpe_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of joints: the loss of MHFormer, and of hosts without one of their own."""
+    return torch.mean((predicted - target).norm(dim=-1))
+
+
 def mixste_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Weighted MPJPE + 0.5 temporal consistency + 2 velocity error (paper, Section 4.2).
 
     Weights apply to 17 joints; other joint counts are weighted equally. A single frame has no
-    velocity and only the first term.
+    velocity and only the first term. In metres.
     """
     joints = predicted.shape[-2]
     weight = predicted.new_tensor(MIXSTE_WEIGHTS if joints == 17 else [1.0] * joints)
     loss = (weight * (predicted - target).norm(dim=-1)).mean()
     if predicted.shape[1] < 2:
         return loss
-    moved, should = predicted.diff(dim=1), target.diff(dim=1)
-    consistency = (weight.unsqueeze(-1) * moved.square()).mean()
-    velocity = torch.mean((moved - should).norm(dim=-1))
-    return loss + 0.5 * consistency + 2.0 * velocity
+    consistency = (weight.unsqueeze(-1) * predicted.diff(dim=1).square()).mean()
+    return loss + 0.5 * consistency + 2.0 * _velocity(predicted, target)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mixste": mixste_loss}
+def motionbert_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """MPJPE + 0.5 scale-free MPJPE + 20 velocity error (MotionBERT, MotionAGFormer)."""
+    scale = (predicted * target).sum(dim=(-2, -1), keepdim=True)
+    scale = scale / predicted.square().sum(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+    loss = mpjpe_loss(predicted, target) + 0.5 * mpjpe_loss(scale * predicted, target)
+    if predicted.shape[1] < 2:
+        return loss
+    return loss + 20.0 * _velocity(predicted, target)
+
+
+def _velocity(predicted: Tensor, target: Tensor) -> Tensor:
+    return torch.mean((predicted.diff(dim=1) - target.diff(dim=1)).norm(dim=-1))
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mixste": mixste_loss,
+    "motionbert": motionbert_loss,
+    "motionagformer": motionbert_loss,
+    "mhformer": mpjpe_loss,
+}
 """Host to the loss it was published with."""
+
+
+def loss_of(host: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of a host; MPJPE for one that has none of its own."""
+    return LOSSES.get(host, mpjpe_loss)

@@ -6,24 +6,30 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench import store
 from bench.case import Case
 from bench.errors import UsageError
-from bench.paper import TABLES, rows
+from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
 from reports import plots
+from reports.figures import draw_figures
 from reports.results import Results, collect
-from reports.tables import Table, breakdown, further, paper_table
+from reports.tables import Table, batches, breakdown, further, paper_table
 
 _TITLES = {
     2: "Table 2: token pruning and recovering strategies",
+    3: "Table 3: inference pipelines",
     4: "Table 4: numbers of representative tokens r and blocks b",
     5: "Table 5: against shorter inputs and against HoT",
+    6: "Table 6: number of recovered frames f",
+    7: "Table 7: hosts",
 }
 
 
@@ -57,12 +63,12 @@ def build(records_path: Path, out: Path) -> Path:
 
 def _write(records: Sequence[Record], folder: Path) -> str:
     results = collect(records)
-    motion = _main_motion(records)
-    tables = [paper_table(number, results, motion) for number in TABLES]
+    setting = _main_setting(records)
+    tables = [paper_table(number, results, setting) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
-    standing = {row.case().label for number in TABLES for row in rows(number)}
-    others = [r for c, r in results.items() if c.label not in standing or c.motion != motion]
-    parts = ["# H2OT ablation report", _heading(records, results, motion), _LEGEND]
+    standing = {replace(case, **setting) for case in cases(TABLES)}
+    others = [r for c, r in results.items() if c not in standing]
+    parts = ["# H2OT ablation report", _heading(records, results, setting), _LEGEND]
     for table in tables:
         name = f"table_{table.number}.csv"
         table.csv().to_csv(folder / name, index=False)
@@ -76,14 +82,16 @@ def _write(records: Sequence[Record], folder: Path) -> str:
             "[further.csv](further.csv)",
         ]
     pictures = plots.draw(
-        {c: r for c, r in results.items() if c.motion == motion and c.batch == 1},
+        {c: r for c, r in results.items() if _setting(c) == setting},
         folder,
-        _plot_title(records),
+        _plot_title(records, setting),
     )
     if pictures:
         parts.append("## Plots")
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
-    parts += _breakdown(results, motion, folder)
+    parts += _batches(results, folder, records, setting)
+    parts += _figures(records, folder)
+    parts += _breakdown(results, setting, folder)
     parts += _failures(records)
     text = "\n\n".join(parts) + "\n"
     (folder / "ablation.md").write_text(text, encoding="utf-8")
@@ -106,22 +114,34 @@ said of accuracy: the paper's MPJPE is on Human3.6M with trained weights, which 
 have."""
 
 
-def _main_motion(records: Sequence[Record]) -> str:
-    return Counter(record.case.motion for record in records).most_common(1)[0][0]
+def _setting(case: Case) -> dict[str, Any]:
+    """All of a case but its configuration."""
+    return {name: getattr(case, name) for name in ("batch", "device", "dtype", "threads", "motion")}
+
+
+def _main_setting(records: Sequence[Record]) -> dict[str, Any]:
+    """The setting of most records, in which the paper's tables are answered."""
+    counts = Counter(tuple(_setting(record.case).items()) for record in records)
+    return dict(counts.most_common(1)[0][0])
 
 
 def _any_ours(table: Table) -> bool:
     return any(cell.ours for cells in table.cells for cell in cells.values())
 
 
-def _heading(records: Sequence[Record], results: Mapping[Case, Results], motion: str) -> str:
+def _heading(
+    records: Sequence[Record], results: Mapping[Case, Results], setting: Mapping[str, Any]
+) -> str:
     where = records[-1].environment
     rounds = sorted({r.rounds for r in results.values() if r.rounds})
     timed = sum(1 for r in results.values() if r.rounds)
-    precision = ", ".join(sorted({record.case.dtype for record in records}))
-    device = ", ".join(sorted({record.case.device for record in records}))
     described = next(
-        (str(r.protocol["description"]) for r in records if "description" in r.protocol), motion
+        (
+            str(r.protocol["description"])
+            for r in records
+            if "description" in r.protocol and r.case.motion == setting["motion"]
+        ),
+        setting["motion"],
     )
     spread = "–".join(map(str, sorted({rounds[0], rounds[-1]}))) if rounds else "0"
     dirty = " with local changes" if where.get("dirty") else ""
@@ -132,7 +152,8 @@ def _heading(records: Sequence[Record], results: Mapping[Case, Results], motion:
         "GPU": f"{where['gpu']}, driver {where['driver']}" if where["gpu"] else "none",
         "Software": f"Python {where['python']}, torch {where['torch']}, {where['threads']} threads",
         "Code": f"commit {where['commit'] or 'unknown'}{dirty}",
-        "Device and precision": f"{device}, {precision}, eager, untrained weights",
+        "Setting of the tables": f"{setting['device']}, {setting['dtype']}, batch "
+        f"{setting['batch']}, eager, untrained weights",
         "Input": described,
         "Timing": f"{timed} configurations, {spread} interleaved rounds each, {sessions} "
         f"session{'s' if sessions > 1 else ''}",
@@ -140,21 +161,56 @@ def _heading(records: Sequence[Record], results: Mapping[Case, Results], motion:
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
 
 
-def _plot_title(records: Sequence[Record]) -> str:
+def _plot_title(
+    records: Sequence[Record], setting: Mapping[str, Any], *, batch: bool = True
+) -> str:
     where = records[-1].environment
-    device = {record.case.device for record in records}
-    machine = where["gpu"] if device == {"cuda"} else f"{where['cpu']}, {where['threads']} threads"
-    return f"{machine}, batch 1, float32"
+    cuda = setting["device"] == "cuda"
+    machine = where["gpu"] if cuda else f"{where['cpu']}, {where['threads']} threads"
+    size = f"batch {setting['batch']}, " if batch else ""
+    return f"{machine}, {size}{setting['dtype']}"
 
 
-def _breakdown(results: Mapping[Case, Results], motion: str, folder: Path) -> list[str]:
+def _batches(
+    results: Mapping[Case, Results],
+    folder: Path,
+    records: Sequence[Record],
+    setting: Mapping[str, Any],
+) -> list[str]:
+    """Speed and memory of the cases that were timed at several batch sizes."""
+    chosen = batches(results)
+    if not chosen:
+        return []
+    sheet = further(list(chosen.values()))
+    sheet.to_csv(folder / "batch_size.csv", index=False)
+    name, caption = plots.draw_batches(chosen, folder, _plot_title(records, setting, batch=False))
+    columns = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
+    columns.append("inference memory (GiB)")
+    return [
+        "## Batch size",
+        sheet[columns].to_markdown(index=False),
+        "[batch_size.csv](batch_size.csv)",
+        f"![{caption}]({name})",
+    ]
+
+
+def _figures(records: Sequence[Record], folder: Path) -> list[str]:
+    pictures = draw_figures(records, folder)
+    if not pictures:
+        return []
+    return ["## Figures", *(f"![{caption}]({name})\n\n{caption}" for name, caption in pictures)]
+
+
+def _breakdown(
+    results: Mapping[Case, Results], setting: Mapping[str, Any], folder: Path
+) -> list[str]:
     """Per-module FLOPs of the first rows of Table 4: baseline, HoT, H2OT."""
     chosen = []
     for row in (rows(4)[0], rows(4)[1], rows(4)[3]):
-        for case, result in results.items():
-            if case.label == row.case().label and case.motion == motion:
-                chosen.append(result)
-                break
+        case = row.case()
+        result = results.get(replace(case, **setting)) if case is not None else None
+        if result is not None:
+            chosen.append(result)
     chosen = [r for r in chosen if "flops_full_by_module" in r.by_label]
     if not chosen:
         return []

@@ -12,11 +12,18 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.case import Case
 from bench.paper import rows
 from reports.results import Results, frame
 
+_HOSTS = {
+    "mixste": "MixSTE",
+    "motionbert": "MotionBERT",
+    "motionagformer": "MotionAGFormer",
+    "mhformer": "MHFormer",
+}
 _NAMES = {"none": "no pruning", "TPC+TRA": "TPC + TRA (HoT)", "TPS+TRI": "TPS + TRI (H2OT)"}
 # Colours that people with any colour vision can tell apart; the two published methods stand out.
 _COLOURS = {
@@ -26,6 +33,8 @@ _COLOURS = {
     "TPMo + TRA": "#009e73",
     "TPS + TRA": "#e6a817",
     "TPS + TRI (H2OT)": "#0072b2",
+    "TPC": "#f4a582",
+    "TPS": "#92c5de",
 }
 
 
@@ -42,10 +51,12 @@ def draw(results: Mapping[Case, Results], folder: Path, title: str) -> list[tupl
     if "clips_per_s" in table:
         table = table[table["clips_per_s"].notna()].copy()
         table["strategies"] = [_name(s) for s in table["strategy"]]
-        pictures.append(_flops_and_speed(table, folder, title))
+        table["model"] = [_model(host) for host in table["host"]]
+        if "flops_full" in table:
+            pictures.append(_flops_and_speed(table, folder, title))
         if table["speedup"].notna().sum() > 1:
             pictures.append(_speedups(results, table, folder, title))
-        if (table["prune_recover_ratio"] > 0).any():
+        if "prune_recover_ratio" in table and (table["prune_recover_ratio"] > 0).any():
             pictures.append(_ratios(table, folder, title))
     return pictures
 
@@ -69,34 +80,44 @@ def _save(figure: Figure, folder: Path, name: str) -> None:
 
 def _short(label: str) -> str:
     """A case's label without what all share."""
-    parts = label.split("-")
-    keep = [p for p in parts[1:] if p[0] in "rb" or (p[0] == "f" and p != "f243")]
-    return " ".join(keep)
+    host, *parts = label.split("-")
+    keep = [p for p in parts if p[0] in "rb" or p == "seq2frame"]
+    return " ".join([_model(host), *keep])
+
+
+def _model(host: str) -> str:
+    return _HOSTS.get(host, host)
 
 
 def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     data = table.assign(gflops=table["flops_full"] / 1e9)
-    figure, axis = plt.subplots(figsize=(8.5, 5.2))
+    figure, axis = plt.subplots(figsize=(8.5, 5.6))
+    colours = _colours(data["strategies"])
     sns.scatterplot(
-        data=data, x="gflops", y="clips_per_s", hue="strategies", style="strategies", s=85,
-        hue_order=list(_colours(data["strategies"])), palette=_colours(data["strategies"]),
-        ax=axis,
+        data=data, x="gflops", y="clips_per_s", hue="strategies", hue_order=list(colours),
+        palette=colours, style="model", s=85, ax=axis,
     )  # fmt: skip
-    base = data[(data["strategy"] == "none") & (data["frames"] == 243)]
-    if len(base):
-        work = float(base["gflops"].iloc[0] * base["clips_per_s"].iloc[0])
-        low, high = data["gflops"].min() * 0.95, data["gflops"].max() * 1.05
-        grid = [low + (high - low) * i / 100 for i in range(101)]
-        axis.plot(grid, [work / g for g in grid], ls="--", lw=1.2, color="0.45",
-                  label="baseline's FLOP rate")  # fmt: skip
-        axis.legend(title=None)
+    axis.set(xscale="log", yscale="log")
+    for model, points in data.groupby("model"):
+        base = points[(points["strategy"] == "none") & (points["frames"] == points["frames"].max())]
+        if len(base) and len(points) > 1:
+            work = float(base["gflops"].iloc[0] * base["clips_per_s"].iloc[0])
+            ends = [points["gflops"].min() * 0.9, points["gflops"].max() * 1.1]
+            axis.plot(ends, [work / g for g in ends], ls="--", lw=1, color="0.55", zorder=0)
+            axis.annotate(str(model), (ends[0], work / ends[0]), fontsize="small", color="0.35",
+                          ha="right", va="bottom")  # fmt: skip
     axis.set(xlabel="flops_full per clip (G)", ylabel="clips per second", title=title)
-    axis.set_ylim(bottom=0)
+    plain = FuncFormatter(lambda v, _: f"{v:g}")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.set_major_formatter(plain)
+        one.set_minor_formatter(NullFormatter())
+    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
     _save(figure, folder, "flops_speed.png")
     return (
         "flops_speed.png",
-        "Speed against FLOPs (flops_full). On the dashed line a configuration does as many FLOPs "
-        "per second as the baseline.",
+        "Speed against FLOPs (flops_full). On a host's dashed line a configuration does as many "
+        "FLOPs per second as that host without pruning.",
     )
 
 
@@ -110,13 +131,16 @@ def _speedups(
             continue
         if "flops_full" in base.values and "flops_full" in result.values:
             implied = base.values["flops_full"] / result.values["flops_full"]
-            lines.append((implied, result.speedup, _name_of(case), "here, flops_full"))
+            lines.append((implied, result.speedup, _name_of(case), f"{_model(case.host)}, here"))
     printed = rows(4)
     first = printed[0]
     for row in printed[1:]:
         implied = (first.value("flops_g") or 0) / (row.value("flops_g") or 1)
         gained = (row.value("fps_per_frame") or 0) / (first.value("fps_per_frame") or 1)
-        lines.append((implied, gained, _name_of(row.case()), "paper, Table 4 (RTX 3090)"))
+        printed_case = row.case()
+        if printed_case is not None:
+            name = _name_of(printed_case)
+            lines.append((implied, gained, name, "MixSTE, paper's Table 4 (RTX 3090)"))
     data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source"])
     data = data.drop_duplicates()
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
@@ -131,13 +155,13 @@ def _speedups(
         xlabel="speed-up that the FLOPs imply", ylabel="speed-up measured", title=title,
         xlim=(1, high), ylim=(0.95, high),
     )  # fmt: skip
-    axis.legend(title=None, fontsize="small")
+    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
     _save(figure, folder, "speedup.png")
     return (
         "speedup.png",
         "Measured against FLOPs-implied speed-up over the unpruned host. On the dashed line every "
-        "saved FLOP saves its time. Circles were measured here; crosses are the paper's, on "
-        "another machine and in the paper's FLOPs convention.",
+        "saved FLOP saves its time. The paper's points are of another machine and in the paper's "
+        "FLOPs convention; ours in flops_full.",
     )
 
 
@@ -147,9 +171,7 @@ def _name_of(case: Case) -> str:
 
 def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     data = table[table["prune_recover_ratio"] > 0].sort_values("prune_recover_ratio")
-    labels = [
-        f"{s}  {_short(label)}" for s, label in zip(data["strategies"], data["label"], strict=True)
-    ]
+    labels = [f"{s}  {_short(label)}" for s, label in data[["strategies", "label"]].to_numpy()]
     figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.3 * len(data)))
     prune, recover = 100 * data["prune_share"], 100 * data["recover_share"]
     colours = sns.color_palette("colorblind")
@@ -163,3 +185,35 @@ def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     axis.legend(loc="lower right")
     _save(figure, folder, "ratio.png")
     return "ratio.png", "Share of inference time spent on pruning and on recovering."
+
+
+def draw_batches(results: Mapping[Case, Results], folder: Path, title: str) -> tuple[str, str]:
+    """Speed and memory against clips per forward pass; for cases at several batch sizes."""
+    table = frame(dict(results))
+    table["scheme"] = [
+        f"{_model(host)}, {_name(s)}" for host, s in table[["host", "strategy"]].to_numpy()
+    ]
+    memory = [
+        name
+        for name in ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
+        if name in table
+    ][:1]
+    figure, axes = plt.subplots(1, 1 + len(memory), figsize=(5.5 * (1 + len(memory)), 4.6))
+    axes = list(axes) if memory else [axes]
+    sns.lineplot(data=table, x="batch", y="clips_per_s", hue="scheme", marker="o", ax=axes[0])
+    axes[0].set(xscale="log", yscale="log", xlabel="clips per forward pass",
+                ylabel="clips per second", title=title)  # fmt: skip
+    if memory:
+        table["GiB"] = table[memory[0]] / 2**30
+        sns.lineplot(data=table, x="batch", y="GiB", hue="scheme", marker="o", ax=axes[1],
+                     legend=False)  # fmt: skip
+        kind = "allocated" if "allocated" in memory[0] else "process"
+        axes[1].set(xscale="log", yscale="log", xlabel="clips per forward pass",
+                    ylabel=f"peak memory, {kind} (GiB)")  # fmt: skip
+    sizes = sorted(set(table["batch"]))
+    for axis in axes:
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    axes[0].legend(title=None, fontsize="x-small")
+    _save(figure, folder, "batch_size.png")
+    return "batch_size.png", "Speed and inference memory against clips per forward pass."

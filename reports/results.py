@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
@@ -59,8 +59,9 @@ def collect(records: Sequence[Record]) -> dict[Case, Results]:
     for (case, metric), rounds in timed.items():
         found[case].values[metric] = median(v for r in rounds for v in r.values)
         found[case].rounds = len(rounds)
+    visits = {r.identity: r for r in records if r.metric == "latency_s" and r.status == "ok"}
     for case, result in found.items():
-        _speed(result, timed[case, "latency_s"], timed[case.baseline, "latency_s"])
+        _speed(result, timed[case, "latency_s"], visits)
         _ratio(result, timed, case)
     return found
 
@@ -79,30 +80,34 @@ def _largest_group(records: Iterable[Record]) -> dict[Case, str]:
     return chosen
 
 
-def _speed(result: Results, own: Sequence[Record], baseline: Sequence[Record]) -> None:
+def _speed(
+    result: Results, own: Sequence[Record], visits: Mapping[tuple[Case, str, str, int], Record]
+) -> None:
     if not own:
         return
     latency = result.values["latency_s"]
     result.values["clips_per_s"] = result.case.batch / latency
     frames = result.case.frames if result.case.pipeline == "seq2seq" else 1
     result.values["output_frames_per_s"] = frames * result.case.batch / latency
-    base = {(r.group, r.part, r.session): median(r.values) for r in baseline}
-    ratios = [
-        base[r.group, r.part, r.session] / median(r.values)
-        for r in own
-        if (r.group, r.part, r.session) in base
-    ]
+    ratios = []
+    for record in own:
+        # The baseline may stand in several groups; the one to compare with is in this record's.
+        base = visits.get((result.case.baseline, *record.identity[1:]))
+        if base is not None and base.session == record.session:
+            ratios.append(median(base.values) / median(record.values))
     if ratios:
         result.speedup, result.pairs = median(ratios), len(ratios)
 
 
 def _ratio(result: Results, timed: dict[tuple[Case, str], list[Record]], case: Case) -> None:
     """Share of the forward pass that pruning and recovering take, sample by sample."""
-    columns = [
-        [v for r in timed[case, metric] for v in r.values] for metric in ("latency_s", "prune_s",
-                                                                         "recover_s")
-    ]  # fmt: skip
-    samples = list(zip(*columns, strict=True))
+    visits: dict[tuple[int, str], list[tuple[float, ...]]] = defaultdict(list)
+    for metric in _TIMED:
+        for record in timed.get((case, metric), ()):
+            visits[record.part, record.session].append(record.values)
+    # A crash may have left a visit without its sections.
+    whole = [series for series in visits.values() if len(series) == len(_TIMED)]
+    samples = [sample for series in whole for sample in zip(*series, strict=True)]
     if samples:
         result.values["prune_share"] = median(p / total for total, p, _ in samples)
         result.values["recover_share"] = median(r / total for total, _, r in samples)
@@ -116,6 +121,7 @@ def frame(results: dict[Case, Results]) -> pd.DataFrame:
         lines.append(
             {
                 "label": case.label,
+                "host": case.host,
                 "frames": case.frames,
                 "batch": case.batch,
                 "strategy": "+".join(filter(None, (case.prune, case.recover))).upper() or "none",

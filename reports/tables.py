@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from bench.paper import DESCRIPTIVE, Misprint, PaperRow, remarks, rows
 from bench.units import giga, millions, percent, rounded
 from reports.results import Results
 
-Find = Callable[[Case], Results | None]
+Find = Callable[[Case | None], Results | None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Column:
     Attributes:
         name: its name in the paper's data.
         heading: its heading here.
-        metric: of ``Results.values``; None where nothing measures it yet.
+        metrics: of ``Results.values``, the best first; empty where nothing measures it yet.
         text: value to text in the paper's unit and digits.
         digits: digits of the difference.
         comparable: as for :class:`Cell`.
@@ -68,7 +69,7 @@ class Column:
 
     name: str
     heading: str
-    metric: str | None
+    metrics: tuple[str, ...]
     text: Callable[[float], str]
     digits: int
     comparable: str
@@ -84,20 +85,30 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "frame_noise",
         "FN (px)",
-        "frame_noise_px",
+        ("frame_noise_px",),
         lambda v: rounded(v, 2),
         2,
         "no",
         "other motion and a modelled detector",
         beside="frame_noise_all_px",
     ),
-    Column("param_m", "Param (M)", "param_count", millions, 2, "yes"),
-    Column("flops_g", "FLOPs (G)", "flops_paper", giga, 2, "yes", change="value"),
+    Column("param_m", "Param (M)", ("param_count",), millions, 2, "yes"),
+    Column("flops_g", "FLOPs (G)", ("flops_paper",), giga, 2, "yes", change="value"),
     Column(
         "fps_per_frame",
         "FPS/Frame",
-        "clips_per_s",
+        ("clips_per_s",),
         lambda v: rounded(v, 2),
+        1,
+        "ratio",
+        "another machine",
+        change="speedup",
+    ),
+    Column(
+        "fps",
+        "FPS (output frames/s)",
+        ("output_frames_per_s",),
+        lambda v: rounded(v, 1) if v < 100 else rounded(v, 0),
         1,
         "ratio",
         "another machine",
@@ -106,7 +117,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "ratio",
         "Ratio",
-        "prune_recover_ratio",
+        ("prune_recover_ratio",),
         lambda v: rounded(v, 3),
         3,
         "no",
@@ -115,42 +126,55 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "gpu_memory_g",
         "GPU Memory (G)",
-        "training_peak_estimated_bytes",
+        ("training_allocated_peak_bytes", "training_peak_estimated_bytes"),
         lambda v: rounded(v / _GIB, 2),
         1,
         "ratio",
-        "estimated, with fused attention; the paper's is allocated on a GPU",
+        "another implementation of attention; estimated where no GPU measured it",
         change="value",
     ),
     Column(
         "training_time_min",
-        "Training Time (min)",
-        None,
-        str,
+        "Training Time (min/epoch)",
+        ("training_epoch_min",),
+        lambda v: rounded(v, 1),
         1,
-        "no",
-        "not measured",
+        "ratio",
+        "another machine",
+        change="value",
     ),
-    Column("mpjpe_mm", "MPJPE (mm)", None, str, 1, "no", _NO_MPJPE),
+    Column("mpjpe_mm", "MPJPE (mm)", (), str, 1, "no", _NO_MPJPE),
 )
 
-_EXTRA: tuple[tuple[str, str, Callable[[Results], str]], ...] = (
-    ("flops_full_g", "flops_full (G)", lambda r: _text(r, "flops_full", lambda v: giga(v, 2))),
-    (
-        "output_frames_per_s",
-        "output frames/s",
-        lambda r: _text(r, "output_frames_per_s", lambda v: rounded(v, 1)),
-    ),
+# Columns that the paper does not have: name, heading, metric, text.
+_EXTRA: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
+    ("flops_full_g", "flops_full (G)", "flops_full", lambda v: giga(v, 2)),
+    ("output_frames_per_s", "output frames/s", "output_frames_per_s", lambda v: rounded(v, 1)),
     (
         "inference_process_peak_gib",
         "inference memory (GiB, process peak)",
-        lambda r: _text(r, "inference_process_peak_bytes", lambda v: rounded(v / _GIB, 2)),
+        "inference_process_peak_bytes",
+        lambda v: rounded(v / _GIB, 2),
     ),
 )
+_INFERENCE_MEMORY = ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
+_FROM_LATENCY = ("clips_per_s", "output_frames_per_s", "prune_recover_ratio")
+
+
+def _why_not(result: Results | None, metric: str) -> str:
+    """Why there is no value of a metric."""
+    reasons = result.reasons if result is not None else {}
+    return reasons.get("latency_s" if metric in _FROM_LATENCY else metric, "not measured")
+
+
+def _extra(result: Results | None, metric: str, text: Callable[[float], str]) -> Cell:
+    if result is None or metric not in result.values:
+        return Cell("", "", "", "no", _why_not(result, metric))
+    return Cell("", text(result.values[metric]), "", "no", "not in the paper")
 
 
 def _text(result: Results, metric: str, text: Callable[[float], str]) -> str:
-    return text(result.values[metric]) if metric in result.values else ""
+    return text(result.values[metric]) if metric in result.values else _why_not(result, metric)
 
 
 @dataclass(frozen=True)
@@ -160,7 +184,9 @@ class Table:
     Attributes:
         number: of the paper.
         headings: columns in printed order, then ours alone.
-        lines: per printed row its descriptive texts, cells by column, and our extra texts.
+        rows: as printed.
+        cells: per row, the paper's columns by name.
+        extras: per row, the columns that the paper does not have, in order.
         notes: what is to be said of single cells, numbered from 1.
     """
 
@@ -168,7 +194,7 @@ class Table:
     headings: tuple[str, ...]
     rows: tuple[PaperRow, ...]
     cells: tuple[Mapping[str, Cell], ...]
-    extras: tuple[tuple[str, ...], ...]
+    extras: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...]
 
     def markdown(self) -> str:
@@ -179,7 +205,8 @@ class Table:
             "|" + "|".join("---" for _ in self.headings) + "|",
         ]
         for row, cells, extra in zip(self.rows, self.cells, self.extras, strict=True):
-            texts = [*_describe(row), *(cells[name].markdown() for name in names), *extra]
+            own = (cell.ours or f"*{cell.reason}*" for cell in extra)
+            texts = [*_describe(row), *(cells[name].markdown() for name in names), *own]
             lines.append("| " + " | ".join(texts) + " |")
         notes = [f"<sup>{i}</sup> {text}" for i, text in enumerate(self.notes, 1)]
         return "\n".join(lines) + "\n\n" + "  \n".join(notes)
@@ -188,8 +215,11 @@ class Table:
         """One line per cell, nothing left out."""
         lines = []
         for row, cells, extra in zip(self.rows, self.cells, self.extras, strict=True):
-            what = {"table": row.table, "row": row.number, "case": row.case().label}
-            for name, cell in cells.items():
+            case = row.case()
+            label = case.label if case is not None else ""
+            what = {"table": row.table, "row": row.number, "case": label}
+            every = zip((name for name, _, _, _ in _EXTRA), extra, strict=True)
+            for name, cell in (*cells.items(), *every):
                 notes = " ".join(self.notes[n - 1] for n in cell.notes)
                 lines.append(
                     {
@@ -203,10 +233,7 @@ class Table:
                         "note": notes,
                     }
                 )
-            for (name, _, _), text in zip(_EXTRA, extra, strict=True):
-                lines.append({**what, "column": name, "ours": text, "comparable": "no",
-                              "reason": "not in the paper"})  # fmt: skip
-        return pd.DataFrame(lines).fillna("")
+        return pd.DataFrame(lines)
 
 
 def _describe(row: PaperRow) -> list[str]:
@@ -215,8 +242,7 @@ def _describe(row: PaperRow) -> list[str]:
     texts = [f"{row.number}", row.method]
     if "pruning" in cells:
         texts += [cells["pruning"] or "–", cells["recovering"] or "–"]
-    if row.table == 5:
-        texts.append(cells["F"])
+    texts += [cells[name] or "–" for name in _PLAIN[row.table]]
     if "pruning" not in cells:
         texts += [
             _list(cells["r"]) or (cells["F"] if row.table == 4 else "–"),
@@ -229,37 +255,45 @@ def _list(text: str) -> str:
     return f"[{', '.join(text.split())}]" if text else ""
 
 
-_DESCRIPTIVE_HEADINGS = {
-    2: ("Row", "Method", "Pruning", "Recovering"),
-    4: ("Row", "Method", "r", "b"),
-    5: ("Row", "Method", "F", "r", "b"),
+# Further descriptive columns, shown as printed.
+_PLAIN: dict[int, tuple[str, ...]] = {
+    2: (),
+    3: ("pipeline",),
+    4: (),
+    5: ("F",),
+    6: ("f",),
+    7: ("venue", "F"),
 }
 
 
-def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Table:
+def _descriptive_headings(row: PaperRow) -> tuple[str, ...]:
+    if "pruning" in row.cells:
+        return ("Row", "Method", "Pruning", "Recovering")
+    return ("Row", "Method", *_PLAIN[row.table], "r", "b")
+
+
+def paper_table(number: int, results: Mapping[Case, Results], setting: Mapping[str, Any]) -> Table:
     """Answer one of the paper's tables.
 
     Args:
         number: of the paper.
         results: what was measured.
-        motion: name of the input motion of the cases to look for.
+        setting: fields of the cases to look for that are no part of a configuration: batch,
+            device, dtype, threads, motion.
     """
 
-    def find(case: Case) -> Results | None:
-        return results.get(replace(case, motion=motion))
+    def find(case: Case | None) -> Results | None:
+        return results.get(replace(case, **setting)) if case is not None else None
 
     printed = rows(number)
     columns = [c for c in COLUMNS if c.name in printed[0].cells]
     notes: list[str] = []
-    baseline = next(
-        (row for row in printed if not row.case().prune and row.case().frames == 243), None
-    )
     cells = []
     for row in printed:
         line = {}
         for column in columns:
             marks = [_note(notes, remark) for remark in remarks(row, column.name)]
-            line[column.name] = _cell(column, row, baseline, find, tuple(marks))
+            line[column.name] = _cell(column, row, find, tuple(marks))
         cells.append(line)
     # Remarks on how a row is described have no cell of their own.
     for row in printed:
@@ -269,11 +303,11 @@ def paper_table(number: int, results: Mapping[Case, Results], motion: str) -> Ta
     extras = []
     for row in printed:
         result = find(row.case())
-        extras.append(tuple(text(result) if result else "" for _, _, text in _EXTRA))
+        extras.append(tuple(_extra(result, metric, text) for _, _, metric, text in _EXTRA))
     headings = (
-        *_DESCRIPTIVE_HEADINGS[number],
+        *_descriptive_headings(printed[0]),
         *(c.heading for c in columns),
-        *(heading for _, heading, _ in _EXTRA),
+        *(heading for _, heading, _, _ in _EXTRA),
     )
     return Table(number, headings, printed, tuple(cells), tuple(extras), tuple(notes))
 
@@ -290,36 +324,35 @@ def _note(notes: list[str], remark: Misprint) -> int:
     return notes.index(text) + 1
 
 
-def _cell(
-    column: Column, row: PaperRow, baseline: PaperRow | None, find: Find, notes: tuple[int, ...]
-) -> Cell:
+def _cell(column: Column, row: PaperRow, find: Find, notes: tuple[int, ...]) -> Cell:
     printed = row.value(column.name)
     paper = row.cells[column.name]
+    reference = row.reference if column.change else None
+    before = reference.value(column.name) if reference is not None else None
     paper_change = None
-    if column.change and baseline is not None and printed is not None and row is not baseline:
-        reference = baseline.value(column.name)
-        if reference:
-            paper_change = printed / reference
-            paper += f" ({percent(paper_change)})"
+    if printed is not None and before:
+        paper_change = printed / before
+        paper += f" ({percent(paper_change)})"
     result = find(row.case())
-    if column.metric is None:
+    if row.case() is None:
+        return Cell(paper, "", "", "no", "not measured: no host of this package", notes)
+    if not column.metrics:
         return Cell(paper, "", "", "no", column.reason, notes)
-    if result is None or column.metric not in result.values:
-        reason = "not measured"
-        if result is not None:
-            reason = result.reasons.get(column.metric) or result.reasons.get("latency_s", reason)
-        return Cell(paper, "", "", column.comparable, reason, notes)
-    value = result.values[column.metric]
-    ours = column.text(value)
-    if column.beside in result.values:
-        ours += f" (all frames {column.text(result.values[column.beside])})"
+    values = result.values if result is not None else {}
+    metric = next((name for name in column.metrics if name in values), None)
+    if metric is None:
+        return Cell(paper, "", "", column.comparable, _why_not(result, column.metrics[-1]), notes)
+    value = values[metric]
+    ours = column.text(value) + (" est." if "estimated" in metric else "")
+    if column.beside in values:
+        ours += f" (all frames {column.text(values[column.beside])})"
     change = None
-    if paper_change is not None and baseline is not None:
-        base = find(baseline.case())
+    if paper_change is not None and reference is not None:
+        base = find(reference.case())
         if column.change == "speedup":
-            change = result.speedup
-        elif base is not None and column.metric in base.values:
-            change = value / base.values[column.metric]
+            change = result.speedup if result is not None else None
+        elif base is not None and metric in base.values:
+            change = value / base.values[metric]
         if change is not None:
             ours += f" ({percent(change)})"
     difference = ""
@@ -355,15 +388,34 @@ def further(results: Sequence[Results]) -> pd.DataFrame:
     lines = []
     for r in results:
         line = {"case": r.case.label, "batch": str(r.case.batch), "device": r.case.device}
+        line["precision"], line["input"] = r.case.dtype, r.case.motion
         line["Param (M)"] = _text(r, "param_count", millions)
         line["flops_paper (G)"] = _text(r, "flops_paper", giga)
         line["flops_full (G)"] = _text(r, "flops_full", giga)
         line["clips/s"] = _text(r, "clips_per_s", lambda v: rounded(v, 2))
-        line["speed-up"] = rounded(r.speedup, 2) if r.speedup else ""
+        line["speed-up"] = rounded(r.speedup, 2) if r.speedup else "not measured"
         line["ratio"] = _text(r, "prune_recover_ratio", lambda v: rounded(v, 4))
         line["training memory, estimated (GiB)"] = _text(
             r, "training_peak_estimated_bytes", lambda v: rounded(v / _GIB, 2)
         )
+        memory = next((m for m in _INFERENCE_MEMORY if m in r.values), _INFERENCE_MEMORY[-1])
+        line["inference memory (GiB)"] = _text(r, memory, lambda v: rounded(v / _GIB, 2))
         line["remark"] = "; ".join(sorted(set(r.reasons.values())))
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def batches(results: Mapping[Case, Results]) -> dict[Case, Results]:
+    """The cases that were timed at more than one batch size."""
+    sizes: dict[Case, set[int]] = {}
+    for case, result in results.items():
+        if "latency_s" in result.values:
+            sizes.setdefault(replace(case, batch=1), set()).add(case.batch)
+    chosen = {
+        case: result
+        for case, result in results.items()
+        if "latency_s" in result.values and len(sizes[replace(case, batch=1)]) > 1
+    }
+    return dict(
+        sorted(chosen.items(), key=lambda item: (item[0].label.split("-batch")[0], item[0].batch))
+    )

@@ -20,22 +20,19 @@ from bench.case import Case
 from bench.cli import OUT, STORE
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context
-from bench.paper import PaperRow, rows
 from reports.build import build
 
 
 class Replay:
-    """A clock that lets recorded durations pass, one between every two readings."""
+    """A clock read in pairs, before and after; between them a recorded duration passes."""
 
     def __init__(self) -> None:
         self._readings: Iterator[float] = iter(())
 
     def load(self, samples: list[float]) -> None:
         """Take the durations to be replayed next, in seconds."""
-        readings = [0.0]
-        for sample in samples:
-            readings += [readings[-1] + sample] * 2
-        self._readings = iter(readings)
+        # From zero every time, so that the difference is the duration to the last digit.
+        self._readings = iter([reading for sample in samples for reading in (0.0, sample)])
 
     def __call__(self) -> float:
         """The next reading, in seconds."""
@@ -52,59 +49,62 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", type=Path, default=OUT, help="folder of the report")
     group.addoption("--motion", type=Path, help="motion file for the input; default: generated")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"))
+    group.addoption("--training-steps", action="store_true", help="take training steps on a CPU")
     group.addoption("--rounds", type=int, default=10, help="samples per timed case")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every row is a benchmark on the replayed clock, in one group per table."""
+    """Every case is a benchmark on the replayed clock, in one group per suite."""
     for item in items:
-        row = _row(item)
-        if row is not None:
-            group = f"Table {row.table}"
+        if _case(item) is not None:
+            group = (item.module.__doc__ or "").partition(":")[0]  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.benchmark(timer=REPLAY, group=group, warmup=False))
 
 
-def _row(item: pytest.Item) -> PaperRow | None:
+def _case(item: pytest.Item) -> Case | None:
     callspec = getattr(item, "callspec", None)
-    row = callspec.params.get("row") if callspec else None
-    return row if isinstance(row, PaperRow) else None
+    case = callspec.params.get("case") if callspec else None
+    if not isinstance(case, Case):
+        return None
+    return replace(case, batch=callspec.params.get("batch", case.batch)) if callspec else case
 
 
 @pytest.fixture(scope="session")
-def measured(request: pytest.FixtureRequest) -> Callable[[PaperRow], list[float]]:
-    """Latency samples of a row, in seconds, after measuring all rows that were collected."""
+def measured(request: pytest.FixtureRequest) -> Callable[[Case], list[float]]:
+    """Latency samples of a case, in seconds, after measuring all cases that were collected."""
     option = request.config.getoption
     motion_file = option("--motion")
     motion = MotionSource.from_file(motion_file) if motion_file else MotionSource.generated()
     where: dict[str, Any] = {"motion": motion.name, "device": option("--device")}
-    collected = [row for item in request.session.items if (row := _row(item)) is not None]
-    wanted = [rows(4)[0].case(), *(row.case() for row in collected)]
+    found = [case for item in request.session.items if (case := _case(item)) is not None]
+    wanted = [one for case in found for one in (case.baseline, case)]
     cases = tuple(dict.fromkeys(replace(case, **where) for case in wanted))
-    plan = sweep.Plan(exact=cases, timed=cases, rounds=option("--rounds"))
+    training = cases if option("--device") == "cuda" or option("--training-steps") else ()
+    plan = sweep.Plan(
+        exact=cases, timed=cases, trainable=cases, training=training, rounds=option("--rounds")
+    )
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled(), warnings.catch_warnings():
         warnings.simplefilter("default")  # pytest makes them errors, which would fail the rows
         sweep.run(plan, option("--store"), Context(motion))
     group = latency.group_name(cases)
-    samples: dict[Case, list[float]] = {}
+    samples: dict[Case, list[float]] = {case: [] for case in cases}
     for record in store.read(option("--store")):
         if record.metric == "latency_s" and record.group == group:
-            if record.status != "ok":
-                samples.setdefault(record.case, [])
-            samples.setdefault(record.case, []).extend(record.values)
-    return lambda row: samples[replace(row.case(), **where)]
+            samples[record.case].extend(record.values)
+    return lambda case: samples[replace(case, **where)]
 
 
 @pytest.fixture
-def replay(benchmark: Any, measured: Callable[[PaperRow], list[float]]) -> Callable[..., None]:
-    """Hand a row's samples to pytest-benchmark."""
+def replay(benchmark: Any, measured: Callable[[Case], list[float]]) -> Callable[[Case], None]:
+    """Hand a case's samples to pytest-benchmark."""
 
-    def run(row: PaperRow) -> None:
-        samples = measured(row)
+    def run(case: Case) -> None:
+        samples = measured(case)
         if not samples:
-            pytest.fail(f"{row.name} was not timed; the report says why")
+            pytest.fail(f"{case.label} was not timed; the report says why")
         REPLAY.load(samples)
-        benchmark.extra_info.update(case=row.case().label, row=row.number)
+        benchmark.extra_info.update(case=case.label, batch=case.batch)
         benchmark.pedantic(lambda: None, rounds=len(samples), iterations=1)
 
     return run

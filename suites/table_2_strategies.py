@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.paper import PaperRow, rows
+from bench.case import Case
+from suites import table_rows
 
 
-@pytest.mark.parametrize("row", rows(2), ids=lambda row: f"{row.number}-{row.case().label}")
-def test_row(row: PaperRow, replay: Callable[[PaperRow], None]) -> None:
+@pytest.mark.parametrize("case", table_rows(2))
+def test_row(case: Case, replay: Callable[[Case], None]) -> None:
     """One printed row, timed with all others in turn."""
-    replay(row)
+    replay(case)

@@ -67,6 +67,12 @@ def test_the_configuration_is_printed(small: Build) -> None:
     assert "seq2seq, frames=27, r=[13, 9], b=[0, 3], prune=tps, recover=tri" in repr(small())
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_configuration_builds_the_same_model_again(small: Build, scheme: str) -> None:
+    config = small(scheme=scheme, joints=3).config
+    assert build(**config.arguments).config == config
+
+
 # --- no pruning
 
 

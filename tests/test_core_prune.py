@@ -366,10 +366,10 @@ def line(model: Hourglass, positions: list[float]) -> Tensor:
 
 def test_motion_is_measured_anew_among_the_frames_left(small: Build) -> None:
     model = small(prune="tpmo", frames=9, r=(5, 3), b=(0, 2))
-    # Steps 5 5 5 0 1 0.5 0 0 keep 1 2 3 5 6. There: 5 0 5 6 6.5, first 0, steps 5 5 1 0.5.
-    out = model.run(line(model, [0, 5, 0, 5, 5, 6, 6.5, 6.5, 6.5]))
-    assert out.selections[0].index.tolist() == [[1, 2, 3, 5, 6]]
-    assert out.selections[1].index.tolist() == [[2, 3, 5]]
+    # Steps 0 5 5 0 1 0.5 4.5 0 keep 2 3 5 6 7. There: 5 0 1 1.5 6, so steps 5 1 0.5 4.5.
+    out = model.run(line(model, [0, 0, 5, 0, 0, 1, 1.5, 6, 6]))
+    assert out.selections[0].index.tolist() == [[2, 3, 5, 6, 7]]
+    assert out.selections[1].index.tolist() == [[3, 5, 7]]
 
 
 def test_motion_ties_go_to_the_earlier_frame(small: Build) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from h2ot_core import Hourglass, Schedule, Selection, build
+from h2ot_core import ConfigError, Hourglass, Schedule, Selection, build
 from h2ot_core.recover import AttentionRecoverer, InterpolationRecoverer
 
 Build = Callable[..., Hourglass]
@@ -24,18 +25,24 @@ def schedule(frames: int, keep: int) -> Schedule:
     return Schedule(frames, (keep,), (0,), 1)
 
 
-def interpolation(frames: int, keep: int, mode: str = "positions") -> InterpolationRecoverer:
-    return InterpolationRecoverer(schedule(frames, keep), 8, 1, tri_mode=mode, tri_where="poses")
+def interpolation(frames: int, keep: int, **options: Any) -> InterpolationRecoverer:
+    """As ``build`` would make it, with defaults for what is not given."""
+    defaults = InterpolationRecoverer.options.items()
+    plain = {name: d[0] if isinstance(d, tuple) else d for name, d in defaults}
+    return InterpolationRecoverer(schedule(frames, keep), 8, 1, **{**plain, **options})
 
 
-def interpolated(x: Tensor, index: Tensor, frames: int) -> NDArray[np.float64]:
+def interpolated(
+    x: Tensor, index: Tensor, frames: int, targets: int | None = None
+) -> NDArray[np.float64]:
     """numpy's interpolation of (B, K, J, C), coordinate by coordinate; it holds the ends."""
     batch, _, joints, width = x.shape
-    y = np.empty((batch, frames, joints, width))
+    t = np.linspace(0, frames - 1, targets or frames)
+    y = np.empty((batch, len(t), joints, width))
     for row in range(batch):
         at = index[row if len(index) > 1 else 0].numpy()
         for place in np.ndindex(joints, width):
-            y[row, :, *place] = np.interp(np.arange(frames), at, x[row, :, *place].numpy())
+            y[row, :, *place] = np.interp(t, at, x[row, :, *place].numpy())
     return y
 
 
@@ -79,7 +86,7 @@ def test_equidistant_against_resizing(frames: int, data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, frames - 1))
     x = values(keep, torch.float64)
     index = torch.arange(keep).unsqueeze(0)  # this mode does not look at it
-    y = interpolation(frames, keep, "equidistant")(x, Selection(index, frames))
+    y = interpolation(frames, keep, tri_mode="equidistant")(x, Selection(index, frames))
     series = x.permute(0, 2, 3, 1).flatten(1, 2)
     resized = torch.nn.functional.interpolate(series, frames, mode="linear", align_corners=True)
     expected = resized.unflatten(1, (2, 3)).permute(0, 3, 1, 2)
@@ -93,7 +100,7 @@ def test_motion_at_constant_speed_is_recovered() -> None:
     selection = Selection(index, frames)
     y = interpolation(frames, 7)(selection.gather(moving), selection)
     assert torch.allclose(y, moving, rtol=1e-6, atol=1e-6)
-    even = interpolation(frames, 7, "equidistant")(selection.gather(moving), selection)
+    even = interpolation(frames, 7, tri_mode="equidistant")(selection.gather(moving), selection)
     assert not torch.allclose(even, moving, atol=0.1)  # it moves what is not on an even grid
 
 
@@ -131,6 +138,41 @@ def test_tokens_are_interpolated_before_the_head(small: Build, clips: Clips, pru
     # Not the same as interpolating poses: the head normalises.
     poses = interpolated(out.kept, out.selections[-1].index, 27)
     assert np.abs(out.poses.numpy() - poses).max() > 1e-6
+
+
+@given(kept_frames(), st.data())
+def test_fewer_frames_against_numpy(kept: tuple[Tensor, int], data: st.DataObject) -> None:
+    """f frames spread evenly over the F, between the frames of the video too."""
+    index, frames = kept
+    frames += 1  # F = 2 has no odd f between its ends
+    targets = 3 if frames == 3 else 2 * data.draw(st.integers(1, (frames - 1) // 2)) + 1
+    x = values(index.shape[1], torch.float64)
+    y = interpolation(frames, index.shape[1], tri_frames=targets)(x, Selection(index, frames))
+    expected = interpolated(x, index, frames, targets)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["positions", "equidistant"])
+@pytest.mark.parametrize("targets", [3, 9, 27])
+def test_the_centre_among_fewer_frames(small: Build, clips: Clips, targets: int, mode: str) -> None:
+    """It is one of them, and kept: its pose is the head's, whatever f."""
+    options = {"pipeline": "seq2frame", "tri_frames": targets, "tri_mode": mode}
+    out = small(scheme="h2ot", **options).run(clips())
+    centre = out.selections[-1].index[0].tolist().index(13)
+    assert out.poses.shape == (2, 1, 5, 3)
+    assert torch.equal(out.poses[:, 0], out.kept[:, centre])
+
+
+@pytest.mark.parametrize("targets", [2, 4, 1, -3, 29])
+def test_numbers_of_frames_without_a_centre(small: Build, targets: int) -> None:
+    with pytest.raises(ConfigError, match=f"between 3 and the 27 input frames, got {targets}"):
+        small(pipeline="seq2frame", tri_frames=targets)
+
+
+def test_seq2seq_recovers_every_frame(small: Build) -> None:
+    with pytest.raises(ConfigError, match=r"seq2seq returns all 27 frames.*got 9"):
+        small(tri_frames=9)
+    assert small(tri_frames=27).recoverer.frames == 27
 
 
 # --- TRA

@@ -5,7 +5,13 @@ Latency is not among them: it is taken of many cases at once, in turn; see ``ben
 
 from __future__ import annotations
 
-from bench.metrics import counts, frame_noise, process_memory, training_memory
+from bench.metrics import (
+    counts,
+    frame_noise,
+    process_memory,
+    training_memory,
+    training_step,
+)
 from bench.metrics.base import Metric
 
 METRICS: dict[str, Metric] = {
@@ -29,8 +35,19 @@ METRICS: dict[str, Metric] = {
         "estimated training memory",
         ("training_peak_estimated_bytes",),
         training_memory.measure,
+        of="trainable",
     ),
     "process_memory": Metric(
-        "inference memory", ("inference_process_peak_bytes",), process_memory.measure
+        "inference memory",
+        ("inference_process_peak_bytes",),
+        process_memory.measure,
+        of="timed",
+        at_once=2,
+    ),
+    "training_step": Metric(
+        "training steps",
+        ("training_step_s", "training_epoch_min"),
+        training_step.measure,
+        of="training",
     ),
 }

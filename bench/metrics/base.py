@@ -56,8 +56,13 @@ class Metric:
         measure: takes the case; raises :class:`NotApplicable` for a skipped record,
             ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, anything else for a
             failed one.
+        of: the cases of a plan that it is taken of, a field of :class:`bench.sweep.Plan`.
+        at_once: how many cases may be measured at the same time; more than one for a metric that
+            works in processes of its own and reads no clock.
     """
 
     title: str
     readings: tuple[str, ...]
     measure: Callable[[Case, Context], list[Reading]]
+    of: str = "exact"
+    at_once: int = 1

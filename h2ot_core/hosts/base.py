@@ -32,12 +32,14 @@ class AbstractHost(nn.Module, ABC):
     """
 
     sizes: ClassVar[Mapping[str, Any]]
-    """Published sizes by option name; "frames" and "depth" are always among them."""
+    """Published sizes by option name; frames, width, depth, heads and joints among them."""
     default_scheme: ClassVar[str] = "h2ot"
-    published_b: ClassVar[Mapping[str, tuple[int, ...]]]
+    published_b: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     """Scheme to the block indices that the paper gives for this host."""
     published_names: ClassVar[Mapping[str, str]] = {}
     """This host's parameter prefixes to those of the published repository, where they differ."""
+    misfit: ClassVar[str] = ""
+    """Why weights of another schedule may not fit, where they may not; for the error message."""
     channels: ClassVar[int]
     """C_in, the input channels per joint."""
     pipelines: ClassVar[tuple[str, ...]] = ("seq2seq", "seq2frame")
@@ -45,10 +47,14 @@ class AbstractHost(nn.Module, ABC):
     qkv_bias: ClassVar[bool] = True
     """Whether its attention projects queries, keys and values with a bias."""
 
-    frames: int
-    joints: int
-    width: int
-    heads: int
+    def __init__(self, schedule: Schedule, **options: Any) -> None:
+        super().__init__()
+        self.frames = schedule.frames
+        self.joints: int = options["joints"]
+        self.width: int = options["width"]
+        self.heads: int = options["heads"]
+        self.depth: int = options["depth"]
+        self.pool = StreamMean()
 
     @classmethod
     def published_name(cls, name: str) -> str:
@@ -57,17 +63,21 @@ class AbstractHost(nn.Module, ABC):
         return cls.published_names.get(first, first) + dot + rest
 
     @classmethod
-    @abstractmethod
     def blocks(cls, depth: int) -> int:
-        """L, the number of blocks that b counts."""
+        """L, the number of blocks that b counts; by default the depth."""
+        return depth
 
-    @abstractmethod
     def stage_step(self, block: int) -> int:
-        """The step before which a stage with b = ``block`` acts."""
+        """The step before which a stage with b = ``block`` acts; by default that block's own."""
+        return block
 
-    @abstractmethod
     def score_step(self, block: int) -> int | None:
-        """The step whose temporal attention scores frames for b = ``block``; None without one."""
+        """The step whose temporal attention scores frames for b = ``block``, None without one.
+
+        By default the step of the block before; a host whose steps put nothing into their tap
+        returns None throughout, and TPA is refused.
+        """
+        return block - 1 if block else None
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
@@ -84,8 +94,3 @@ class AbstractHost(nn.Module, ABC):
     def keys(self, x: Tensor) -> Tensor:
         """Tokens (B, N, S, C) to one descriptor per frame (B, N, C'), by default their mean."""
         return self.pool(x)
-
-    def __init__(self, schedule: Schedule, **options: Any) -> None:
-        super().__init__()
-        self.frames = schedule.frames
-        self.pool = StreamMean()

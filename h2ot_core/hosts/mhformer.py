@@ -128,11 +128,10 @@ class MHFormer(AbstractHost):
     channels = 2
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
-        super().__init__(schedule)
+        super().__init__(schedule, **options)
         frames, width, heads = schedule.frames, options["width"], options["heads"]
         depth, joints = options["depth"], options["joints"]
         hidden = options["mlp_hidden"] or 2 * width
-        self.joints, self.width, self.heads, self.depth = joints, width, heads, depth
         if frames % _MHG_HEADS:
             raise ConfigError(
                 f"mhformer's hypothesis generator has {_MHG_HEADS} heads over the frames, so "
@@ -162,19 +161,6 @@ class MHFormer(AbstractHost):
         """The published code keeps the blocks in a module of their own."""
         inner = ("pos_embed_", "SHR_blocks.", "CHI_blocks.", "norm.")
         return f"Transformer_hypothesis.{name}" if name.startswith(inner) else name
-
-    @classmethod
-    def blocks(cls, depth: int) -> int:
-        """SHR blocks and the CHI block."""
-        return depth
-
-    def stage_step(self, block: int) -> int:
-        """The block itself."""
-        return block
-
-    def score_step(self, block: int) -> int | None:
-        """The SHR block before; the CHI block is the last, so none follows it."""
-        return block - 1 if block else None
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, F, J, 2) to three hypotheses (B, F, 3, C)."""

@@ -54,10 +54,9 @@ class MixSTE(AbstractHost):
     channels = 2
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
-        super().__init__(schedule)
+        super().__init__(schedule, **options)
         width, heads, depth = options["width"], options["heads"], options["depth"]
         hidden = options["mlp_hidden"] or 2 * width
-        self.joints, self.width, self.heads, self.depth = options["joints"], width, heads, depth
         self.joint_embed = nn.Linear(self.channels, width)
         self.spatial_pos = nn.Parameter(torch.zeros(1, self.joints, width))
         self.temporal_pos = nn.Parameter(torch.zeros(1, schedule.frames, width))
@@ -71,11 +70,6 @@ class MixSTE(AbstractHost):
         self.spatial_norm = nn.LayerNorm(width, eps=1e-6)
         self.temporal_norm = nn.LayerNorm(width, eps=1e-6)
         self.head_layers = nn.Sequential(nn.LayerNorm(width, eps=1e-5), nn.Linear(width, 3))
-
-    @classmethod
-    def blocks(cls, depth: int) -> int:
-        """One block is a spatial and a temporal half."""
-        return depth
 
     def stage_step(self, block: int) -> int:
         """Step 1, the temporal half, for b = 0; the spatial half of pair b from there on."""

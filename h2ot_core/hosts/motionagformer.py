@@ -155,14 +155,17 @@ class MotionAGFormer(AbstractHost):
         "h2ot": (0, 7),
     }
     published_names: ClassVar[Mapping[str, str]] = {"out": "head"}
+    misfit = (
+        "The batch norm of the temporal graph has one entry per frame, so weights trained without "
+        "pruning fit no pruned model of this host: it must be trained with its schedule."
+    )
     channels = 3  # x, y, confidence
     qkv_bias = False
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
-        super().__init__(schedule)
+        super().__init__(schedule, **options)
         width, heads, depth = options["width"], options["heads"], options["depth"]
         hidden = options["mlp_hidden"] or 4 * width
-        self.joints, self.width, self.heads, self.depth = options["joints"], width, heads, depth
         if self.joints != 17:
             raise ConfigError(
                 f"motionagformer's graph is the 17-joint Human3.6M skeleton, got joints = "
@@ -184,19 +187,6 @@ class MotionAGFormer(AbstractHost):
         self.rep_logit.add_module("fc", nn.Linear(width, options["rep_width"]))
         self.rep_logit.add_module("act", nn.Tanh())
         self.out = nn.Linear(options["rep_width"], 3)
-
-    @classmethod
-    def blocks(cls, depth: int) -> int:
-        """One block is a layer of both streams."""
-        return depth
-
-    def stage_step(self, block: int) -> int:
-        """The layer itself."""
-        return block
-
-    def score_step(self, block: int) -> int | None:
-        """The layer before."""
-        return block - 1 if block else None
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, F, J, 3) to (B, F, J, C), with the joints' positions; it has none for frames."""

@@ -62,10 +62,9 @@ class MotionBERT(AbstractHost):
     channels = 3  # x, y, confidence
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
-        super().__init__(schedule)
+        super().__init__(schedule, **options)
         width, heads, depth = options["width"], options["heads"], options["depth"]
         hidden = options["mlp_hidden"] or 4 * width
-        self.joints, self.width, self.heads, self.depth = options["joints"], width, heads, depth
         self.joints_embed = nn.Linear(self.channels, width)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.joints, width))
         self.temp_embed = nn.Parameter(torch.zeros(1, schedule.frames, 1, width))
@@ -101,19 +100,6 @@ class MotionBERT(AbstractHost):
         """Published repositories mark a block's halves by a suffix; here each is a module."""
         name = _HALF.sub(lambda m: f"{m[1]}.{m[3]}_{m[2][0]}", name)
         return re.sub(r"^out\.", "head.", name)
-
-    @classmethod
-    def blocks(cls, depth: int) -> int:
-        """One block is a layer of both streams."""
-        return depth
-
-    def stage_step(self, block: int) -> int:
-        """The layer itself."""
-        return block
-
-    def score_step(self, block: int) -> int | None:
-        """The layer before."""
-        return block - 1 if block else None
 
     def embed(self, x: Tensor) -> Tensor:
         """(B, F, J, 3) to (B, F, J, C), with the positions of joints and frames."""

@@ -1,0 +1,106 @@
+"""Time and memory of real training steps at the paper's batch size, in a process of their own."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from bench.case import Case
+from bench.metrics import isolated
+from bench.metrics.base import Context, NotApplicable, Reading
+
+BATCH = 4  # Table 1
+_WARMUP, _STEPS = {"cpu": 1, "cuda": 5}, {"cpu": 2, "cuda": 20}
+# Human3.6M's training split: frames over all cameras, the published distance between clips, and
+# how often an epoch shows each (MixSTE adds a flipped copy).
+_FRAMES = 1_559_752
+_EPOCH = {"mixste": (243, 2), "motionbert": (81, 1), "motionagformer": (81, 1)}
+
+
+def measure(case: Case, context: Context) -> list[Reading]:
+    """Forward, loss, backward and AdamW step at batch 4 in float32.
+
+    Raises:
+        NotApplicable: if the device is not there, or for MHFormer, which the paper trains at
+            batch 210.
+        MemoryError, RuntimeError: as :func:`bench.metrics.isolated.call`.
+    """
+    if case.host not in _EPOCH:
+        raise NotApplicable(f"the paper does not train {case.host} at batch {BATCH}")
+    taken = isolated.call("bench.metrics.training_step", case)
+    stride, copies = _EPOCH[case.host]
+    steps = _FRAMES // stride * copies // BATCH
+    protocol = {
+        "batch": BATCH,
+        "precision": "float32",
+        "warmup": _WARMUP[case.device],
+        "steps_per_epoch": steps,
+        "epoch": f"{_FRAMES} frames of Human3.6M, clips every {stride}, {copies}x, batch {BATCH}",
+    }
+    seconds = taken.pop("training_step_s")
+    readings = [
+        Reading(metric="training_step_s", unit="s", values=tuple(seconds), protocol=protocol),
+        Reading(
+            metric="training_epoch_min",
+            unit="min",
+            values=(median(seconds) * steps / 60,),
+            protocol=protocol,
+        ),
+    ]
+    readings += [
+        Reading(metric=name, unit="B", values=(value,), protocol=protocol)
+        for name, value in taken.items()
+    ]
+    return readings
+
+
+def worker(case: Case) -> dict[str, Any]:
+    """In the fresh process: some steps on random input."""
+    import torch
+
+    import h2ot_core
+    from bench import timing
+    from h2ot_core.losses import loss_of
+
+    if case.device == "cuda" and not torch.cuda.is_available():
+        raise NotApplicable("no CUDA device")
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    torch.manual_seed(0)
+    device = torch.device(case.device)
+    model = h2ot_core.build(**case.build_arguments()).to(device).train()
+    model.check_finite = False
+    host, loss = model.host, loss_of(case.host)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
+    x = torch.randn(BATCH, host.frames, host.joints, host.channels, device=device)
+    target = torch.randn(BATCH, host.frames, host.joints, 3, device=device) * 0.3
+
+    def step() -> None:
+        output = model.run(x)
+        if case.pipeline == "seq2seq":
+            value = loss(output.poses, target)
+        else:  # on the kept frames, as published
+            kept = output.selections[-1].gather(target) if output.selections else target
+            value = loss(output.kept, kept)
+        value.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    for _ in range(_WARMUP[case.device]):
+        step()
+    if case.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    isolated.forget_peak()
+    seconds = [timing.time_call(step, device) for _ in range(_STEPS[case.device])]
+    taken: dict[str, Any] = {"training_step_s": seconds}
+    if case.device == "cuda":
+        taken["training_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
+        taken["training_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
+        taken["training_device_process_bytes"] = isolated.device_process_bytes()
+    else:
+        taken["training_process_peak_bytes"] = isolated.peak()
+    return taken
+
+
+if __name__ == "__main__":
+    isolated.answer(worker)
