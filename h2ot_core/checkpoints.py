@@ -63,7 +63,8 @@ def load_published(
         hint = f" {model.host.misfit}" if misshapen and model.host.misfit else ""
         raise CheckpointError(
             f"{where} does not fit this model ({model.extra_repr()}): {'; '.join(faults)}. "
-            f"Build the model with the sizes, scheme and r that the weights were trained with.{hint}"
+            f"Build the model with the sizes, scheme and r that the weights were trained with."
+            f"{hint}"
         )
     model.load_state_dict({ours: weights[theirs] for theirs, ours in names.items()})
     return model

@@ -60,11 +60,20 @@ def tiny() -> dict[str, Figure]:
     }
 
 
-def _one(case: Case, context: Context) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    (reading,) = selected_frames(case, context)
-    about = dict(reading.protocol)
-    assert (reading.metric, reading.unit, reading.labels) == ("selected_frames", "frame", ())
-    return np.array(reading.values).reshape(about["windows"], about["keep"]), about
+Taken = dict[str, tuple[np.ndarray[Any, Any], dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def taken(context: Context) -> Taken:
+    """Per pruner the rows of kept frames and what is told of them."""
+    found = {}
+    for prune in PRUNERS:
+        (reading,) = selected_frames(replace(SMALL, prune=prune), context)
+        about = dict(reading.protocol)
+        assert (reading.metric, reading.unit, reading.labels) == ("selected_frames", "frame", ())
+        rows_of = np.array(reading.values).reshape(about["windows"], about["keep"])
+        found[prune] = (rows_of, about)
+    return found
 
 
 def _shifted(about: dict[str, Any], context: Context) -> list[Window]:
@@ -102,8 +111,8 @@ def test_the_cases_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("prune", PRUNERS)
-def test_rows_are_sorted_frames_of_the_window(context: Context, prune: str) -> None:
-    index, about = _one(replace(SMALL, prune=prune), context)
+def test_rows_are_sorted_frames_of_the_window(context: Context, taken: Taken, prune: str) -> None:
+    index, about = taken[prune]
     assert index.shape == (WINDOWS, 9) == (140, 9)
     assert index.dtype == np.int64
     assert index.min() >= 0
@@ -114,23 +123,24 @@ def test_rows_are_sorted_frames_of_the_window(context: Context, prune: str) -> N
 
 
 @pytest.mark.parametrize("prune", ["tpc", "tpa", "tpmo"])
-def test_rows_are_what_whole_passes_over_shifted_windows_keep(context: Context, prune: str) -> None:
-    case = replace(SMALL, prune=prune)
-    index, about = _one(case, context)
+def test_rows_are_what_whole_passes_over_shifted_windows_keep(
+    context: Context, taken: Taken, prune: str
+) -> None:
+    index, about = taken[prune]
     windows = _shifted(about, context)
     np.testing.assert_array_equal(windows[0].input[1:], windows[1].input[:-1])
-    assert index.tolist() == _whole(case, torch.from_numpy(batch(windows)))
+    assert index.tolist() == _whole(replace(SMALL, prune=prune), torch.from_numpy(batch(windows)))
     assert len(np.unique(index, axis=0)) > 1
 
 
-def test_tps_keeps_the_same_frames_everywhere(context: Context) -> None:
-    index, _ = _one(replace(SMALL, prune="tps"), context)
+def test_tps_keeps_the_same_frames_everywhere(taken: Taken) -> None:
+    index, _ = taken["tps"]
     even = [0, 3, 6, 10, 13, 16, 20, 23, 26]  # 26 k / 8, rounded
     assert (index == even).all()
 
 
-def test_tpmo_keeps_the_largest_motions(context: Context) -> None:
-    index, about = _one(SMALL, context)
+def test_tpmo_keeps_the_largest_motions(context: Context, taken: Taken) -> None:
+    index, about = taken["tpmo"]
     for row, window in zip(index, _shifted(about, context), strict=True):
         motion = np.abs(np.diff(window.input, axis=0)).sum(axis=(1, 2))
         dropped = np.setdiff1d(np.arange(1, 27), row)
@@ -287,11 +297,18 @@ def test_from_the_command_line(
 _DRAW = """
 import sys
 from pathlib import Path
+import numpy as np
 from bench import store
-from reports.figures import draw_figures
+from reports.figures import _kept, draw_figures
 folder = Path(sys.argv[1])
-for name, caption in draw_figures(store.read(folder / "records.jsonl"), folder):
+records = store.read(folder / "records.jsonl")
+for name, caption in draw_figures(records, folder):
     print(name, caption, sep=": ")
+rows = np.array(records[0].values).reshape(12, 9)
+assert [np.flatnonzero(row).tolist() for row in _kept(records[0])] == rows.tolist()
+partial = [r for r in records if r.metric in ("skeletons_2d_px", "skeletons_kept")]
+refused = [r for r in records if r.status != "ok"]
+assert refused and draw_figures([*refused, *partial], folder / "absent") == []
 assert "torch" not in sys.modules
 """
 
@@ -339,9 +356,14 @@ def _record(
     )
 
 
-def test_pictures_are_drawn_from_records_without_torch(tmp_path: Path) -> None:
+def test_pictures_are_drawn_from_whole_records_without_torch(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     records = [*_synthetic("generated:0"), *_synthetic("motion:file:abc", ["tpmo", "tpc"])[:2]]
+    refused = Record(
+        case=SMALL, metric="selected_frames", unit="", values=(), status="skipped", reason="why",
+        group="no other", environment=records[0].environment,
+    )  # fmt: skip
+    records.append(refused)
     with store.open_store(path, environment="synthetic", note=[]) as opened:
         opened.append(records)
     done = subprocess.run(
@@ -359,23 +381,3 @@ def test_pictures_are_drawn_from_records_without_torch(tmp_path: Path) -> None:
     assert "3D: ground truth (the weights are not trained)" in lines["figure_10.png"]
     for name in lines:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_without_whole_records_nothing_is_drawn(tmp_path: Path) -> None:
-    from reports.figures import draw_figures
-
-    whole = _synthetic("generated:0", [])
-    refused = Record(
-        case=SMALL, metric="selected_frames", unit="", values=(), status="skipped", reason="why"
-    )
-    assert draw_figures([refused, *whole[:-1]], tmp_path) == []
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_raster_marks_the_kept_frames() -> None:
-    from reports.figures import _kept
-
-    record = _synthetic("generated:0", ["tpmo"])[0]
-    kept = _kept(record)
-    rows_of = np.array(record.values).reshape(12, 9)
-    assert [np.flatnonzero(row).tolist() for row in kept] == rows_of.tolist()

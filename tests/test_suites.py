@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,10 +16,12 @@ from bench.paper import rows
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_pytest(*arguments: str, cwd: Path = ROOT) -> str:
+def run_pytest(*arguments: str) -> str:
+    # As from a shell: pytest-benchmark takes no times within pytest-xdist.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
