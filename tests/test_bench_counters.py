@@ -473,8 +473,7 @@ def test_layers_missing_from_the_papers_rules_are_found_by_thop(
         counters.cross_check(model, x, counters.count(model, x))
 
 
-@pytest.mark.parametrize("kind", ["product", "attention"])
-@pytest.mark.parametrize("by", [-2, 2])
+@pytest.mark.parametrize(("kind", "by"), [("product", -2), ("attention", 2)])
 def test_a_count_off_by_one_product_is_found(plain: Plain, kind: str, by: int) -> None:
     model, x, _ = plain
     count = counters.count(model, x)

@@ -289,7 +289,7 @@ def test_results(write: Callable[..., Path]) -> None:
 
 def test_results_with_file_names(write: Callable[..., Path]) -> None:
     joints = coco(12)
-    entries = [result(f"cam2/{i}.jpg", body) for i, body in enumerate(joints)]
+    entries = [result(f"day1/cam2_{i}.jpg", body) for i, body in enumerate(joints)]
     named = load_keypoints(write(sorted(entries, key=lambda e: e["image_id"])), **SIZE)
     np.testing.assert_array_equal(
         named.pixels, load_keypoints(write(results(joints)), **SIZE).pixels
@@ -555,15 +555,27 @@ def run(path: Path, out: Path, *more: str) -> Any:
 
 
 def test_options_of_lifting(
-    write: Callable[..., Path], tmp_path: Path, model: h2ot_core.Hourglass, weights: Path
+    write: Callable[..., Path],
+    tmp_path: Path,
+    model: h2ot_core.Hourglass,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path, out = write(results(coco(70))), tmp_path / "poses.npz"
     given = ("--weights", str(weights))
     whole = run(path, out, *given)["poses_3d"]
-    for batch in ("1", "2"):
-        np.testing.assert_allclose(
-            run(path, out, *given, "--batch", batch)["poses_3d"], whole, rtol=0, atol=1e-5
-        )
+    plain, batches = h2ot_core.Hourglass.run, []
+
+    def seen(self: Any, x: torch.Tensor, **options: Any) -> h2ot_core.Output:
+        batches.append(len(x))
+        return plain(self, x, **options)
+
+    monkeypatch.setattr(h2ot_core.Hourglass, "run", seen)
+    for batch in (1, 2):
+        batches.clear()
+        poses = run(path, out, *given, "--batch", str(batch))["poses_3d"]
+        np.testing.assert_allclose(poses, whole, rtol=0, atol=1e-5)
+        assert max(batches) == batch
     x = network_input(load_keypoints(path, **SIZE), 2)
     np.testing.assert_array_equal(
         run(path, out, *given, "--no-flip")["poses_3d"],
@@ -576,6 +588,7 @@ def test_options_of_lifting(
 
 def test_random_weights_are_the_same_every_time(write: Callable[..., Path], tmp_path: Path) -> None:
     path = write(results(coco(9)))
+    torch.manual_seed(1)
     before = torch.random.get_rng_state()
     first = run(path, tmp_path / "a.npz", "--untrained")
     second = run(path, tmp_path / "b.npz", "--untrained")
@@ -729,12 +742,33 @@ def test_an_animation_can_be_read_and_moves(tmp_path: Path) -> None:
     assert moved[60:, 384:].any()
     assert moved.mean() < 0.05
     # The left of the body is blue and, on a person who faces the camera, right in the picture.
-    blue = (first[..., 2] > 150) & (first[..., 0] < 60)
+    blue = blue_of(first)
     red = (first[..., 0] > 180) & (first[..., 2] < 60)
     for half in (slice(0, 384), slice(384, 768)):
         xs = [np.argwhere(colour[60:, half])[:, 1].mean() for colour in (blue, red)]
         assert xs[0] > xs[1]
+        # Up is up: the left hand rises.
+        tops = [np.argwhere(colour[60:, half])[:, 0].min() for colour in (blue, blue_of(last))]
+        assert tops[1] < tops[0] - 10
     assert [p.name for p in tmp_path.iterdir()] == ["poses.gif"]
+
+
+def blue_of(picture: Any) -> Any:
+    return (picture[..., 2] > 150) & (picture[..., 0] < 60)
+
+
+def test_bodies_stand_on_the_ground_wherever_they_are(tmp_path: Path) -> None:
+    poses, keypoints = standing(3)
+    moved = poses + np.arange(9, dtype="float32").reshape(3, 1, 3)
+    for name, values in (("here.gif", poses), ("there.gif", moved)):
+        animate(tmp_path / name, values, keypoints, fps=25, unit="unstated")
+    with Image.open(tmp_path / "here.gif") as here, Image.open(tmp_path / "there.gif") as there:
+        for frame in range(3):
+            here.seek(frame)
+            there.seek(frame)
+            pictures = [np.asarray(p.convert("RGB")).astype(int) for p in (here, there)]
+            # Except for what moving rounds.
+            assert (np.abs(pictures[0] - pictures[1]).max(axis=-1) > 60).mean() < 0.001
 
 
 @pytest.mark.parametrize(

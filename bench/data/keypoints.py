@@ -186,9 +186,10 @@ def _finish(path: Path, found: _Found, width: int, height: int) -> Keypoints:
     finite = (np.abs(joints) < _FAR).all(axis=-1)  # False for NaN too
     if not finite.all():
         row, joint = np.argwhere(~finite)[0]
+        name = _names(found)[joint]
         raise KeypointError(
             f"{path}: {int((~finite).sum())} joints have values that are NaN, infinite or beyond "
-            f"any image, the first at frame {found.frames[row]}, joint {joint} ({_names(found)[joint]}); "
+            f"any image, the first at frame {found.frames[row]}, joint {joint} ({name}); "
             f"interpolate them, or set x, y and confidence all to 0 to have that done"
         )
     seen = (joints != 0).any(axis=-1)
