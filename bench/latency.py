@@ -182,7 +182,8 @@ class _Inputs:
             count = case.batch * _INPUTS
             windows = self._context.motion.windows(case.frames, limit=count)
             picked = [windows[(turn * case.batch + i) % len(windows)] for i in range(case.batch)]
-            x = torch.from_numpy(batch(picked))
+            channels = h2ot_core.HOSTS[case.host].channels
+            x = torch.from_numpy(batch(picked, channels))
             if not bool(torch.isfinite(x).all()):
                 raise UsageError(f"{self._context.motion.name} holds poses that are not finite")
             self._batches[key] = x.to(case.device, getattr(torch, case.dtype))

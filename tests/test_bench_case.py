@@ -14,7 +14,7 @@ import h2ot_core
 from bench.case import Case
 from bench.record import SCHEMA, STATUSES, Record
 
-SMALL = (("depth", 5), ("heads", 2), ("joints", 5), ("width", 16))
+SMALL: tuple[tuple[str, Any], ...] = (("depth", 5), ("heads", 2), ("joints", 5), ("width", 16))
 BASE = Case(host="mixste", frames=27)
 
 # Another value for every field.

@@ -217,7 +217,7 @@ def test_what_a_table_measures(said: Said, plan: list[sweep.Plan]) -> None:
     assert said("run --table 2 --batch 3 --dtype bfloat16 --threads 2 --rounds 7")[0] == 0
     (made,) = plan
     printed = {case for row in rows(2) if (case := row.case())}
-    setting = {"batch": 3, "dtype": "bfloat16", "threads": 2}
+    setting: dict[str, Any] = {"batch": 3, "dtype": "bfloat16", "threads": 2}
     assert set(made.exact) == {replace(case, **setting) for case in printed}
     assert set(made.timed) == set(made.exact)
     assert made.timed[0] == made.timed[0].baseline

@@ -21,11 +21,11 @@ from bench.case import Case
 from bench.counters import Count, CountersDisagree, UncountedOperation
 from bench.paper import TABLES, PaperRow, rows
 from bench.units import giga, millions
-from h2ot_core import PRUNERS, RECOVERERS
+from h2ot_core import HOSTS, PRUNERS, RECOVERERS
 
 # Sizes of which no two are equal, so that a formula with two of them swapped fails.
-F, J, C, HEADS, DEPTH, HIDDEN = 27, 5, 16, 2, 4, 40
-SMALL = {
+F, J, C, HEADS, DEPTH, HIDDEN = 27, 5, 16, 2, 3, 40
+SMALL: dict[str, Any] = {
     "host": "mixste",
     "frames": F,
     "joints": J,
@@ -154,7 +154,7 @@ def test_the_unpruned_host_module_by_module() -> None:
     assert count.full == {"attention": attention, "product": sum(expected.values()) - attention}
 
 
-@pytest.mark.parametrize(("r", "b"), [((13,), (0,)), ((13, 9), (0, 2)), ((13, 9, 3), (1, 2, 3))])
+@pytest.mark.parametrize(("r", "b"), [((13,), (1,)), ((13, 9), (0, 2)), ((13, 9, 3), (0, 1, 2))])
 def test_a_pruned_host_module_by_module(r: tuple[int, ...], b: tuple[int, ...]) -> None:
     model, x = counters.blank_model({**SMALL, "scheme": "h2ot", "r": r, "b": b})
     count = counters.count(model, x)
@@ -522,3 +522,31 @@ def test_two_clips_count_twice(prune: str, recover: str) -> None:
     one, two = counters.count(model, x), counters.count(model, torch.cat([x, x]))
     assert two.flops_paper == 2 * one.flops_paper
     assert two.flops_full == 2 * one.flops_full - SHARED[prune, recover]
+
+
+# --- every host --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_host_is_counted_whole(host: str) -> None:
+    sizes: dict[str, Any] = {
+        "host": host,
+        "scheme": "none",
+        "frames": 9,
+        "width": 16,
+        "heads": 2,
+        "depth": 2,
+    }
+    model, x = counters.blank_model(sizes)
+    count = counters.count(model, x)
+    products = count.full["product"] + count.full["attention"]
+    assert products == count.flops_full
+    found = counters.cross_check(model, x, count)
+    layers = count.paper["linear"] + count.paper["conv"]
+    assert found == {"torch": products, "fvcore": products, "thop": layers}
+    with torch.random.fork_rng(devices=[]):
+        real = h2ot_core.build(**sizes).eval().requires_grad_(False)
+    again = counters.count(real, torch.zeros_like(x, device="cpu"))
+    assert (again.full, again.paper, again.modules) == (count.full, count.paper, count.modules)
+    two = counters.count(model, torch.cat([x, x]))
+    assert (two.flops_full, two.flops_paper) == (2 * count.flops_full, 2 * count.flops_paper)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_a_finished_sweep_has_nothing_left_to_do(
     run(path)
     before = path.read_bytes()
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any) -> Any:
         pytest.fail("measured again")
 
     for name, metric in METRICS.items():
@@ -422,7 +423,7 @@ def test_a_group_is_a_set_of_cases() -> None:
 def shared_models() -> dict[Case, h2ot_core.Hourglass]:
     cases = (*CASES, replace(BASE, frames=9))
     models = latency._Models(cases)
-    return {case: models.ready(case, lambda case=case: example(case)) for case in cases}
+    return {case: models.ready(case, partial(example, case)) for case in cases}
 
 
 def example(case: Case, batch: int = 2) -> torch.Tensor:
@@ -448,6 +449,9 @@ def test_models_share_every_weight_that_fits() -> None:
         own = dict(models[case].named_parameters())
         assert all(own[name] is weight for name, weight in base.items())
     short = dict(models[replace(BASE, frames=9)].named_parameters())
+    for model in models.values():  # and none in two places
+        places = list(model.named_parameters(remove_duplicate=False))
+        assert len({id(weight) for _, weight in places}) == len(places)
     apart = {name for name, weight in base.items() if short[name] is not weight}
     assert apart == {"host.temporal_pos"}  # one row per frame
 
@@ -501,7 +505,7 @@ def test_every_case_gets_the_same_clips_and_every_round_others() -> None:
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that moves by one second whenever it is read."""
     readings = iter(range(1000))
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(readings)))
+    monkeypatch.setattr("bench.timing.time.perf_counter", lambda: float(next(readings)))
 
 
 @pytest.mark.parametrize(

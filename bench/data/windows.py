@@ -259,14 +259,15 @@ class MotionSource:
         )
 
 
-def batch(windows: Sequence[Window]) -> Array:
+def batch(windows: Sequence[Window], channels: int = 2) -> Array:
     """Stack the network inputs of windows.
 
     Args:
         windows: at least one, all of F frames.
+        channels: 2, or 3 for hosts that take a detector's confidence, which is 1 throughout.
 
     Returns:
-        float32 (B, F, 17, 2), a copy.
+        float32 (B, F, 17, channels), a copy.
 
     Raises:
         MotionError: there is no window, or they differ in length.
@@ -277,7 +278,9 @@ def batch(windows: Sequence[Window]) -> Array:
             f"cannot stack {len(windows)} windows of lengths {lengths}; expected at least one, "
             "all of one length"
         )
-    return np.stack([window.input for window in windows])
+    x = np.stack([window.input for window in windows])
+    confidence = np.ones((*x.shape[:-1], channels - x.shape[-1]), dtype=x.dtype)
+    return np.concatenate([x, confidence], axis=-1)
 
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "test")

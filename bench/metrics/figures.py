@@ -66,7 +66,7 @@ def skeletons(case: Case, context: Context) -> list[Reading]:
         NotApplicable: without a pruner, or if there are not three activities to choose from.
     """
     windows = _lively(case.frames, context.motion)
-    index = chosen(case, torch.from_numpy(batch(windows)))
+    index = chosen(case, torch.from_numpy(batch(windows, h2ot_core.HOSTS[case.host].channels)))
     kept = torch.zeros(len(windows), case.frames, dtype=torch.int64).scatter_(1, index, 1)
     excerpt = np.linspace(0, case.frames - 1, min(EXCERPT, case.frames)).round().astype(int)
     protocol = {

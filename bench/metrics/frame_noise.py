@@ -28,7 +28,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     if case.prune is not None and PRUNERS[case.prune].requires in _LEARNED:
         raise NotApplicable("which frames it keeps depends on weights, and these are not trained")
     windows = context.motion.windows(case.frames, limit=WINDOWS)
-    x = torch.from_numpy(batch(windows))
+    x = torch.from_numpy(batch(windows, h2ot_core.HOSTS[case.host].channels))
     noise = np.stack([w.detected_px - w.clean_px for w in windows])
     distance = torch.from_numpy(np.linalg.norm(noise, axis=-1).mean(axis=-1))  # (W, F)
     everywhere = distance.mean(dim=1)

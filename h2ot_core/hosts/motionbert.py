@@ -14,7 +14,9 @@ from h2ot_core.hosts.base import AbstractHost, Step
 from h2ot_core.layers import Block, Tap
 from h2ot_core.schedule import Schedule
 
-_STD = 0.02  # of the truncated normal that linear layers and embeddings start from
+# Of the normal that linear layers and embeddings start from. The published code truncates it at
+# +-2, a hundred standard deviations away.
+_STD = 0.02
 _HALF = re.compile(r"^(blocks_(?:st|ts)\.\d+)\.(spatial|temporal)\.(norm1|attn|norm2|mlp)\b")
 
 
@@ -87,10 +89,10 @@ class MotionBERT(AbstractHost):
     def _start(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=_STD)
+                nn.init.normal_(module.weight, std=_STD)
                 nn.init.zeros_(module.bias)
         for embedding in (self.pos_embed, self.temp_embed):
-            nn.init.trunc_normal_(embedding, std=_STD)
+            nn.init.normal_(embedding, std=_STD)
         for name, parameter in self.ts_attn.named_parameters():
             # Both streams count the same at first.
             nn.init.constant_(parameter, 0.5 if name.endswith("bias") else 0.0)
