@@ -105,7 +105,8 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
             ends = [points["gflops"].min() * 0.9, points["gflops"].max() * 1.1]
             axis.plot(ends, [work / g for g in ends], ls="--", lw=1, color="0.55", zorder=0)
             axis.annotate(str(model), (ends[0], work / ends[0]), fontsize="small", color="0.35",
-                          ha="right", va="bottom")  # fmt: skip
+                          ha="left", va="bottom", xytext=(6, 2),
+                          textcoords="offset points")  # fmt: skip
     axis.set(xlabel="flops_full per clip (G)", ylabel="clips per second", title=title)
     plain = FuncFormatter(lambda v, _: f"{v:g}")
     for one in (axis.xaxis, axis.yaxis):

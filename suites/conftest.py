@@ -20,7 +20,6 @@ from bench.case import Case
 from bench.cli import OUT, STORE
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context
-from reports.build import build
 
 
 class Replay:
@@ -114,5 +113,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Write the report from everything in the store."""
     if config.getoption("collectonly") or not config.getoption("--store").is_file():
         return
+    from reports.build import build
+
     report = build(config.getoption("--store"), config.getoption("--out"))
     terminalreporter.write_line(f"report: {report}")

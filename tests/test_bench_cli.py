@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +22,6 @@ from bench.metrics import METRICS
 from bench.metrics.base import Context, Reading
 from bench.paper import DESCRIPTIVE, TABLES, rows
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = "--frames 27 --option width=16 --option heads=2 --option depth=3"
 PRUNED = f"--prune tps --recover tri --r 13 9 --b 0 2 {SIZES}"
 
@@ -327,11 +326,9 @@ def test_what_argparse_refuses(said: Said, command: str) -> None:
     assert err.splitlines()[-1].startswith("python -m bench")
 
 
-def test_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "count", "--table", "9"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: table 9")
-    assert done.stdout == ""
+def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "count", "--table", "9"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("bench", run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: table 9")
