@@ -108,7 +108,7 @@ COLUMNS: tuple[Column, ...] = (
         "fps",
         "FPS (output frames/s)",
         ("output_frames_per_s",),
-        lambda v: rounded(v, 1) if v < 100 else rounded(v, 0),
+        lambda v: rounded(v, 2 if v < 10 else 0),
         1,
         "ratio",
         "another machine",
