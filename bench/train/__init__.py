@@ -1,0 +1,1 @@
+"""Training: recipes, what feeds them, the loop, and the elastic trunk."""

@@ -1,0 +1,198 @@
+"""What a training is fed with: any step's batch, made from the seed and the step alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.takes import DataError, DataSet, Take
+from bench.train.recipes import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows of one step.
+
+    Attributes:
+        x: (B, F, J, C_in) float32, network input.
+        y: (B, F, J, 3) float32, target in the unit of training.
+        member: further arguments of the model's forward (a trunk's member); empty for a model.
+    """
+
+    x: Tensor
+    y: Tensor
+    member: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Feed(Protocol):
+    """A source of batches; equal steps give equal batches, so a resumed training repeats nothing.
+
+    Attributes:
+        steps: per epoch.
+        description: what is learned from, for the model card.
+    """
+
+    steps: int
+    description: Mapping[str, Any]
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        """The windows of a step that belong to one of `parts` equal shares."""
+        ...
+
+
+def ahead(feed: Feed, first: int, last: int, part: int, parts: int, depth: int = 3) -> Iterator[Batch]:
+    """Batches of steps first to last - 1, made by a thread while the device is busy."""
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+        steps = iter(range(first, last))
+        waiting = [pool.submit(feed.batch, s, part, parts) for s in islice(steps, depth)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                for s in islice(steps, 1):
+                    waiting.append(pool.submit(feed.batch, s, part, parts))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class TakeFeed:
+    """Windows of takes, every one once per epoch in an order drawn anew (protocols, section 1).
+
+    All takes are stacked once; a batch is one gather. With a device given they lie there, so that
+    an accelerator waits for nothing.
+
+    Args:
+        takes: what to learn from.
+        frames: F, length of a window. Stride 0 cuts ceil(T / F) windows side by side with both
+            ends held; a stride keeps whole windows only, and a shorter take is held at both ends.
+        channels: of the network input; a missing confidence is 1.
+        left, right: joints that a mirror exchanges.
+        recipe: batch size, flips, stride and seed.
+        device: where the stacked takes lie.
+    """
+
+    def __init__(
+        self,
+        takes: Sequence[Take],
+        *,
+        frames: int,
+        channels: int,
+        left: Sequence[int],
+        right: Sequence[int],
+        recipe: Recipe,
+        device: torch.device | str = "cpu",
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not takes:
+            raise DataError("no takes to train on; check the split and the validation share")
+        self._recipe = recipe
+        self._frames = frames
+        starts, lows, highs = [], [], []
+        offset = 0
+        for take in takes:
+            count = len(take)
+            first = _starts(count, frames, recipe.stride)
+            starts += [offset + s for s in first]
+            lows += [offset] * len(first)
+            highs += [offset + count - 1] * len(first)
+            offset += count
+        self._starts, self._lows, self._highs = (
+            torch.tensor(v, device=device) for v in (starts, lows, highs)
+        )
+        x = np.concatenate([take.input for take in takes])
+        ones = np.ones((*x.shape[:2], max(0, channels - x.shape[-1])), dtype=np.float32)
+        x = np.concatenate([x[..., :channels], ones], axis=-1)
+        self._x = torch.from_numpy(x).to(device)
+        self._y = torch.from_numpy(np.concatenate([take.target for take in takes])).to(device)
+        order = torch.arange(x.shape[1])
+        order[[*left, *right]] = torch.tensor([*right, *left], dtype=order.dtype)
+        self._order = order.to(device)
+        self._count = len(starts) * (2 if recipe.flip == "duplicate" else 1)
+        self.steps = max(1, self._count // recipe.batch)
+        self.description = {**(description or {}), "takes": len(takes), "windows": len(starts)}
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        """As in :class:`Feed`."""
+        recipe = self._recipe
+        epoch, place = divmod(step, self.steps)
+        chance = torch.Generator().manual_seed(seed_of(recipe.seed, "order", epoch))
+        order = torch.randperm(self._count, generator=chance)
+        size = min(recipe.batch, self._count)
+        mine = order[place * size : (place + 1) * size][part::parts]
+        if recipe.flip == "random":
+            coins = torch.Generator().manual_seed(seed_of(recipe.seed, "flip", step, part))
+            flip = torch.rand(len(mine), generator=coins) < 0.5
+        else:
+            flip = mine % 2 == 1 if recipe.flip == "duplicate" else torch.zeros(len(mine), dtype=bool)
+        window = mine // 2 if recipe.flip == "duplicate" else mine
+        return self._cut(window.to(self._x.device), flip.to(self._x.device))
+
+    def _cut(self, window: Tensor, flip: Tensor) -> Batch:
+        index = self._starts[window, None] + torch.arange(self._frames, device=window.device)
+        index = index.clamp(self._lows[window, None], self._highs[window, None])
+        return Batch(*(self._flipped(v[index], flip) for v in (self._x, self._y)))
+
+    def _flipped(self, values: Tensor, flip: Tensor) -> Tensor:
+        mirrored = values[:, :, self._order].clone()
+        mirrored[..., 0].neg_()
+        return torch.where(flip[:, None, None, None], mirrored, values)
+
+
+def _starts(count: int, frames: int, stride: int) -> list[int]:
+    """First frames of the windows of a take; a window may reach beyond its ends."""
+    if stride and count >= frames:
+        return list(range(0, count - frames + 1, stride))
+    windows = -(-count // frames)
+    return [i * frames - (windows * frames - count) // 2 for i in range(windows)]
+
+
+def seed_of(*key: object) -> int:
+    """A seed that belongs to a key."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "little") >> 1
+
+
+def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], list[Take]]:
+    """Set whole clips aside for validation, so that no motion is on both sides.
+
+    A clip belongs to the part that its name's digest says, whatever else the data holds.
+
+    Args:
+        takes: to divide.
+        share: of the clips, 0 to below 1.
+
+    Returns:
+        Takes to learn from, and takes to validate on; at least one clip each if share > 0.
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"the validation share is at least 0 and below 1, got {share}")
+    clips = sorted({take.clip for take in takes}, key=lambda name: seed_of("validation", name))
+    aside = set(clips[: max(1, round(share * len(clips)))]) if share and len(clips) > 1 else set()
+    return (
+        [take for take in takes if take.clip not in aside],
+        [take for take in takes if take.clip in aside],
+    )
+
+
+def dataset_feed(
+    data: DataSet, takes: Sequence[Take], *, frames: int, channels: int, recipe: Recipe,
+    device: torch.device | str = "cpu",
+) -> TakeFeed:
+    """The feed of some of a data set's takes."""
+    return TakeFeed(
+        takes,
+        frames=frames,
+        channels=channels,
+        left=data.left,
+        right=data.right,
+        recipe=recipe,
+        device=device,
+        description={"data": data.name, "detector": data.detector, "about": data.description},
+    )

@@ -1,0 +1,298 @@
+"""The training loop: resumable to the step, on one device or several."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import nn
+from tqdm import tqdm
+
+from bench.errors import UsageError
+from bench.train.feeds import Batch, Feed, ahead, seed_of
+from bench.train.recipes import Recipe
+from h2ot_core import weights
+from h2ot_core.checkpoints import read_weights
+
+STATE = "state.pt"
+FINAL = "final.safetensors"
+BEST = "best.safetensors"
+
+Validate = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how a training runs; changes nothing about what is learned but its rounding.
+
+    Attributes:
+        folder: for the state, the weights and the learning curve.
+        precision: of Fabric, such as "32-true", "bf16-mixed" or "16-mixed".
+        accelerator: "cpu", "cuda" or "auto".
+        devices: processes per machine; more than one under torchrun.
+        nodes: machines.
+        accumulate: parts into which each step's windows are cut, one after the other.
+        save_every_s: seconds between states.
+        validate_every: steps between validations; 0 for after each epoch.
+        stop_after_s: leave, with the state saved, after so many seconds; 0 for when done.
+        until: leave after this step; 0 for when done. For tests and parts of a training.
+    """
+
+    folder: Path
+    precision: Any = "32-true"
+    accelerator: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    accumulate: int = 1
+    save_every_s: float = 120.0
+    validate_every: int = 0
+    stop_after_s: float = 0.0
+    until: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training stands.
+
+    Attributes:
+        step: steps done.
+        total: steps there are.
+        curve: per validation the step, the mean loss since the one before, and what was measured.
+    """
+
+    step: int
+    total: int
+    curve: list[dict[str, float]]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.step >= self.total
+
+
+def fit(
+    model: nn.Module,
+    feed: Feed,
+    recipe: Recipe,
+    run: Run,
+    *,
+    validate: Validate | None = None,
+    choose: str = "mpjpe_mm",
+    card: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Train a model in place; go on where the folder's state says.
+
+    A step depends on the recipe's seed, its number and the weights before it alone, so a training
+    that was stopped anywhere ends with the same weights as one that was not (exactly, on a CPU).
+
+    Args:
+        model: an ``Hourglass`` or an ``Elastic``, with its first weights.
+        feed: gives any step's windows.
+        recipe: see :class:`Recipe`.
+        run: see :class:`Run`.
+        validate: measures the model; called with it in evaluation mode.
+        choose: the measurement by which the best weights are kept, lower being better.
+        card: stored in the weight files beside what this function knows.
+
+    Raises:
+        UsageError: if the folder holds the state of another training, or is damaged.
+    """
+    fabric = _fabric(run)
+    total = recipe.epochs * feed.steps
+    optimizer = recipe.optimizer_for(model)
+    identity = _identity(model, feed, recipe)
+    state = _read_state(run.folder, identity)
+    step, curve, best, elapsed = 0, [], float("inf"), 0.0
+    sums = torch.zeros(2)  # of the loss and its count, since the last validation
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, curve, best, elapsed = (state[k] for k in ("step", "curve", "best", "seconds"))
+        sums = state["sums"]
+    if fabric.is_global_zero:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    module, optimizer = fabric.setup(model, optimizer)  # type: ignore[assignment]
+    criterion = recipe.criterion()
+    last = min(total, run.until or total)
+    every = run.validate_every or feed.steps
+    part, parts = fabric.global_rank, fabric.world_size
+    if recipe.batch % (parts * run.accumulate):
+        raise UsageError(
+            f"a batch of {recipe.batch} windows cannot be shared by {parts} processes in "
+            f"{run.accumulate} parts; choose numbers that divide it"
+        )
+    begun = saved = time.monotonic()
+    sums = sums.to(fabric.device)
+
+    def save() -> None:
+        nonlocal saved
+        if fabric.is_global_zero:
+            content = {
+                "identity": identity,
+                "step": step,
+                "curve": curve,
+                "best": best,
+                "sums": sums,
+                "seconds": elapsed + time.monotonic() - begun,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            _write_state(run.folder, content)
+        saved = time.monotonic()
+
+    batches = ahead(feed, step, last, part, parts)
+    progress = tqdm(
+        total=total, initial=step, unit="step", disable=not fabric.is_global_zero, file=sys.stderr
+    )
+    model.train()
+    try:
+        for batch in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate_at(step, feed.steps)
+            loss = _step(fabric, module, optimizer, criterion, batch, recipe, run, (step, part))
+            sums += torch.stack([loss, torch.ones_like(loss)])
+            step += 1
+            progress.update()
+            if step % 10 == 0:
+                progress.set_postfix(loss=f"{float(sums[0] / sums[1]):.4f}", refresh=False)
+            if validate is not None and (step % every == 0 or step == total):
+                curve.append(_validated(fabric, model, validate, step, sums))
+                value = curve[-1].get(choose, float("inf"))
+                if value < best:
+                    best = value
+                    if fabric.is_global_zero:
+                        weights.save(model, run.folder / BEST, _card(card, identity, step, curve))
+                save()
+            out_of_time = run.stop_after_s and time.monotonic() - begun > run.stop_after_s
+            if _agreed(fabric, bool(out_of_time)):
+                break
+            if time.monotonic() - saved > run.save_every_s:
+                save()
+    finally:
+        batches.close()
+        progress.close()
+    save()
+    if step >= total and fabric.is_global_zero:
+        weights.save(model, run.folder / FINAL, _card(card, identity, step, curve))
+    fabric.barrier()
+    return Outcome(step, total, curve)
+
+
+def _fabric(run: Run) -> Fabric:
+    several = run.devices * run.nodes > 1
+    fabric = Fabric(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        precision=run.precision,
+        # A trunk's members leave some weights unused.
+        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _step(
+    fabric: Fabric,
+    module: Any,
+    optimizer: Any,
+    criterion: Any,
+    batch: Batch,
+    recipe: Recipe,
+    run: Run,
+    where: tuple[int, int],
+) -> torch.Tensor:
+    """One step of the optimiser; the mean loss of its windows."""
+    torch.manual_seed(seed_of(recipe.seed, "step", *where))
+    x, y = (v.to(fabric.device, non_blocking=True) for v in (batch.x, batch.y))
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=fabric.device)
+    pieces = list(zip(x.chunk(run.accumulate), y.chunk(run.accumulate), strict=True))
+    for i, (xs, ys) in enumerate(pieces):
+        with fabric.no_backward_sync(module, enabled=i < len(pieces) - 1):
+            part = criterion(module(xs, **batch.member).float(), ys) * (len(xs) / len(x))
+            fabric.backward(part)
+        loss += part.detach()
+    if recipe.clip:
+        fabric.clip_gradients(module, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+    optimizer.step()
+    return loss
+
+
+def _validated(
+    fabric: Fabric, model: nn.Module, validate: Validate, step: int, sums: torch.Tensor
+) -> dict[str, float]:
+    """One point of the learning curve; every process measures, so that all agree."""
+    mean = fabric.all_reduce(sums[0] / sums[1], reduce_op="mean")
+    sums.zero_()
+    model.eval()
+    with torch.no_grad():
+        measured = dict(validate(model))
+    model.train()
+    return {"step": step, "loss": float(mean), **measured}  # type: ignore[arg-type]
+
+
+def _agreed(fabric: Fabric, stop: bool) -> bool:
+    """Whether the first process wants to stop; all must leave at one step."""
+    if fabric.world_size == 1:
+        return stop
+    return bool(fabric.broadcast(stop, src=0))
+
+
+def _identity(model: nn.Module, feed: Feed, recipe: Recipe) -> dict[str, Any]:
+    """What must be the same for a state to be gone on with."""
+    arguments = getattr(model, "arguments", None) or model.config.arguments  # type: ignore[union-attr]
+    return json.loads(
+        json.dumps(
+            {"model": arguments, "feed": dict(feed.description), "recipe": asdict(recipe)},
+            default=list,
+        )
+    )
+
+
+def _card(
+    card: Mapping[str, Any] | None, identity: dict[str, Any], step: int, curve: list[Any]
+) -> dict[str, Any]:
+    return {**(card or {}), **identity, "step": step, "curve": curve}
+
+
+def _read_state(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    state = read_weights(path)
+    if not isinstance(state, dict) or "identity" not in state:
+        raise UsageError(f"{path} is no training state; name another folder")
+    if state["identity"] != identity:
+        differing = [
+            part for part in identity if state["identity"].get(part) != identity[part]
+        ]
+        raise UsageError(
+            f"{folder} holds a training with another {', '.join(differing)}; name another folder, "
+            f"or remove {path} to begin anew"
+        )
+    return state
+
+
+def _write_state(folder: Path, content: dict[str, Any]) -> None:
+    """Replace the state at once; a crash leaves the one before."""
+    temporary = folder / f".{STATE}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / STATE)
+    except OSError as error:
+        raise UsageError(f"cannot write the training state to {folder}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""How to train: optimiser, decay, loss and flips of the paper's Table 1 and of the published code.
+
+Sources: protocols of the paper (Table 1) and of the hosts' repositories (arguments, main scripts
+and configuration files of HoT, MixSTE, MotionBERT, MotionAGFormer and MHFormer).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from h2ot_core.errors import unknown
+from h2ot_core.losses import loss_of
+
+Flip = Literal["duplicate", "random", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about a training but the model and the data.
+
+    Attributes:
+        name: "paper" or "code" for the published ones.
+        loss: host whose published loss is taken; see ``h2ot_core.losses``.
+        optimizer: "adam", "amsgrad" (Adam with amsgrad) or "adamw".
+        rate: learning rate at the start.
+        weight_decay: of adamw.
+        decay: factor on the rate after each epoch.
+        decay_fifth: factor instead of `decay` after each fifth epoch; 0 for none.
+        schedule: "epoch" decays as above, "cosine" falls to a hundredth of the rate over all steps.
+        warmup: steps over which the rate rises from nothing.
+        epochs: passes over the data.
+        batch: windows per step, over all devices and accumulated parts.
+        flip: "duplicate" shows each window also mirrored in each epoch (HoT, MixSTE), "random"
+            mirrors each with probability a half (MotionBERT, MotionAGFormer).
+        stride: frames between windows; 0 for as long as the window, padded at both ends.
+        clip: largest norm of the gradient; 0 for any.
+        seed: of everything drawn.
+    """
+
+    name: str
+    loss: str
+    optimizer: Literal["adam", "amsgrad", "adamw"] = "adamw"
+    rate: float = 4e-5
+    weight_decay: float = 0.0
+    decay: float = 0.99
+    decay_fifth: float = 0.0
+    schedule: Literal["epoch", "cosine"] = "epoch"
+    warmup: int = 0
+    epochs: int = 160
+    batch: int = 4
+    flip: Flip = "duplicate"
+    stride: int = 0
+    clip: float = 0.0
+    seed: int = 0
+
+    def rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        total = self.epochs * steps_per_epoch
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if self.schedule == "cosine":
+            return rise * self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
+        done = step // steps_per_epoch
+        fifths = done // 5 if self.decay_fifth else 0
+        return rise * self.rate * self.decay ** (done - fifths) * (self.decay_fifth or 1.0) ** fifths
+
+    def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser over all weights that learn."""
+        weights = [p for p in model.parameters() if p.requires_grad]
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(weights, lr=self.rate, weight_decay=self.weight_decay)
+        return torch.optim.Adam(weights, lr=self.rate, amsgrad=self.optimizer == "amsgrad")
+
+    def criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss on predicted and target poses (B, F, J, 3)."""
+        return loss_of(self.loss)
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("mixste", "paper"): Recipe(name="paper", loss="mixste", optimizer="adam", seed=1126),
+    ("mixste", "code"): Recipe(name="code", loss="mixste", weight_decay=0.1, seed=1126),
+    ("mhformer", "paper"): Recipe(
+        name="paper",
+        loss="mhformer",
+        optimizer="amsgrad",
+        rate=1e-3,
+        decay=0.95,
+        decay_fifth=0.5,
+        epochs=20,
+        batch=210,
+        stride=1,
+        seed=122,
+    ),
+    ("mhformer", "code"): Recipe(
+        name="code",
+        loss="mhformer",
+        optimizer="amsgrad",
+        rate=1e-3,
+        decay=0.95,
+        decay_fifth=0.5,
+        epochs=20,
+        batch=128,
+        stride=1,
+        seed=1,
+    ),
+    ("motionbert", "paper"): Recipe(
+        name="paper",
+        loss="motionbert",
+        optimizer="adam",
+        rate=5e-4,
+        epochs=120,
+        flip="random",
+        stride=81,
+    ),
+    ("motionbert", "code"): Recipe(
+        name="code",
+        loss="motionbert",
+        rate=5e-4,
+        weight_decay=0.01,
+        epochs=120,
+        batch=32,
+        flip="random",
+        stride=81,
+    ),
+    ("motionagformer", "paper"): Recipe(
+        name="paper",
+        loss="motionagformer",
+        optimizer="adam",
+        rate=5e-4,
+        epochs=120,
+        flip="random",
+        stride=81,
+    ),
+    ("motionagformer", "code"): Recipe(
+        name="code",
+        loss="motionagformer",
+        rate=5e-4,
+        weight_decay=0.01,
+        epochs=60,
+        batch=16,
+        flip="random",
+        stride=81,
+    ),
+}
+"""(host, name) to recipe; a host of one's own is one row here, or `recipe_for`'s default."""
+
+
+def recipe_for(host: str, name: str = "code") -> Recipe:
+    """The recipe of a host; one that has none is trained as MotionBERT, with MPJPE.
+
+    Raises:
+        ConfigError: for a name that the host has no recipe of.
+    """
+    if (host, name) in RECIPES:
+        return RECIPES[host, name]
+    names = sorted({n for _, n in RECIPES})
+    if name not in names:
+        raise unknown("recipe", name, names)
+    return Recipe(name=name, loss=host, rate=5e-4, weight_decay=0.01, epochs=60, batch=16,
+                  flip="random", stride=81)
