@@ -10,6 +10,7 @@ import torch
 
 from bench.case import Case
 from bench.data.windows import MotionSource
+from bench.trunk import Trunk
 
 
 class NotApplicable(Exception):
@@ -41,9 +42,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Context:
-    """What a metric may use beside the case."""
+    """What a metric may use beside the case.
+
+    Attributes:
+        motion: where windows come from.
+        trunk: trained weights, where accuracy is measured.
+        view_frames: length of the views that accuracy is measured on.
+        view_limit: most such views; None for all.
+    """
 
     motion: MotionSource
+    trunk: Trunk | None = None
+    view_frames: int = 243
+    view_limit: int | None = None
 
 
 @dataclass(frozen=True)

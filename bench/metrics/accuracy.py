@@ -1,0 +1,194 @@
+"""How well the trunk lifts under a configuration, on views of motion it never saw.
+
+Every configuration lifts the same views, so that two can be compared view by view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import h2ot_core
+from bench.case import Case
+from bench.data.motion import MotionError
+from bench.data.windows import MotionSource
+from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from h2ot_core.metrics import mpjpe, mpjve
+from h2ot_core.video import LEFT, RIGHT
+
+READINGS: Final = ("trunk_mpjpe_mm", "trunk_mpjve_mm", "trunk_frame_noise_px")
+STEPS: Final = (1, 2, 3, 4)
+"""Downsampling steps of Table 9."""
+
+_BATCH = 8  # windows per forward pass
+_PLAIN = 158  # views that the open motion of the reference set has
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Stretches of motion seen by cameras, all of one length.
+
+    Attributes:
+        x: (W, T, 17, 2), network input.
+        y: (W, T, 17, 3), metres relative to the root.
+        noise: (W, T), mean distance in pixels of detected from clean 2D joints.
+        clips, actions, cameras: of each view.
+        about: for the record's protocol.
+    """
+
+    x: Tensor
+    y: Tensor
+    noise: Tensor
+    clips: tuple[str, ...]
+    actions: tuple[str, ...]
+    cameras: tuple[str, ...]
+    about: dict[str, Any]
+
+
+def views(motion: MotionSource, frames: int, *, limit: int | None = None, step: int = 1) -> Views:
+    """Cut the test split into views of `frames` frames, `step` frames apart.
+
+    Args:
+        motion: to cut.
+        frames: T, length of a view after downsampling by `step`.
+        limit: most views; clips come first, then cameras, then time.
+        step: every how many frames one is kept; detection is at the full rate.
+
+    Raises:
+        MotionError: if no view is that long.
+    """
+    windows = motion.windows((frames - 1) * step + 1, limit=limit)
+    noise = np.stack([w.detected_px[::step] - w.clean_px[::step] for w in windows])
+    return Views(
+        x=torch.from_numpy(np.stack([w.input[::step] for w in windows])),
+        y=torch.from_numpy(np.stack([w.target[::step] for w in windows])),
+        noise=torch.from_numpy(np.linalg.norm(noise, axis=-1).mean(axis=-1)),
+        clips=tuple(w.clip for w in windows),
+        actions=tuple(w.action for w in windows),
+        cameras=tuple(w.camera for w in windows),
+        about={"description": motion.description, "detector": motion.noise.describe()},
+    )
+
+
+def accuracy(case: Case, context: Context) -> list[Reading]:
+    """Error and frame noise of each view, with the trunk's weights.
+
+    Shorter windows than the view lie side by side over it, with both ends held and cropped
+    (each frame counts once). Predictions are averaged with those of the mirrored view, which
+    keeps the same frames, and their root is zeroed.
+
+    Raises:
+        NotApplicable: without a trunk, or for motion without long enough views.
+    """
+    if context.trunk is None:
+        raise NotApplicable("no trunk is loaded")
+    name, _, slow = case.motion.partition("@")
+    if name != context.motion.name:
+        raise NotApplicable(f"{case.motion} is not the motion at hand, {context.motion.name}")
+    step = int(slow.removeprefix("1/")) if slow else 1
+    try:
+        seen = _views_for(context, step, rates=bool(slow))
+    except MotionError as error:
+        raise NotApplicable(str(error)) from None
+    model = context.trunk.build(case)
+    poses, noise = lifted(model, seen)
+    poses[..., 0, :] = 0
+    target = seen.y
+    series = (
+        mpjpe(poses, target, reduce=False).mean(dim=-1) * 1000,
+        _mpjve(poses, target) * 1000,
+        noise,
+    )
+    protocol = {
+        **seen.about,
+        **context.trunk.describe(),
+        "views": len(seen.clips),
+        "frames": seen.x.shape[1],
+        "clips": list(seen.clips),
+        "actions": list(seen.actions),
+        "cameras": list(seen.cameras),
+        "split": "test",
+        "windows": "strict",
+        "flip": True,
+        "root": "zeroed",
+        "step": step,
+    }
+    units = ("mm", "mm", "px")
+    return [
+        Reading(metric=metric, unit=unit, values=tuple(values.tolist()), protocol=protocol)
+        for metric, unit, values in zip(READINGS, units, series, strict=True)
+    ]
+
+
+def _mpjve(poses: Tensor, target: Tensor) -> Tensor:
+    return torch.stack([mpjve(p, t) for p, t in zip(poses, target, strict=True)])
+
+
+def mean_pose(case: Case, context: Context) -> list[Reading]:
+    """Error of always predicting the mean pose of the training split: what knowing nothing gives.
+
+    Raises:
+        NotApplicable: for motion without long enough views.
+    """
+    try:
+        seen = _views_for(context, 1, rates=False)
+        train = context.motion.windows(case.frames, split="train", subject="S1")
+    except MotionError as error:
+        raise NotApplicable(str(error)) from None
+    mean = torch.from_numpy(np.mean([w.target for w in train], axis=(0, 1)))
+    errors = mpjpe(mean.expand_as(seen.y), seen.y, reduce=False).mean(dim=-1) * 1000
+    protocol = {**seen.about, "clips": list(seen.clips), "train_windows": len(train)}
+    values = tuple(errors.tolist())
+    return [Reading(metric="mean_pose_mpjpe_mm", unit="mm", values=values, protocol=protocol)]
+
+
+def _views_for(context: Context, step: int, *, rates: bool) -> Views:
+    """The views of the tables, or those of Table 9, which span the same time at each rate."""
+    assert context.trunk is not None or not rates
+    frames = context.view_frames
+    limit = context.view_limit
+    if rates:
+        frames = ((frames - 1) * max(STEPS) + 1 - 1) // step + 1
+    return views(context.motion, frames, limit=limit, step=step)
+
+
+def lifted(model: h2ot_core.Hourglass, seen: Views) -> tuple[Tensor, Tensor]:
+    """Lift views with test-time augmentation.
+
+    Returns:
+        Poses (W, T, 17, 3), and the mean noise (W,) of the frames that the last stage kept.
+    """
+    views_, length = seen.x.shape[:2]
+    frames = model.schedule.frames
+    count = -(-length // frames)
+    starts = torch.arange(count) * frames - (count * frames - length) // 2
+    index = (starts[:, None] + torch.arange(frames)).clamp(0, length - 1)  # (n, F)
+    x = seen.x[:, index].flatten(0, 1)  # (W n, F, 17, 2)
+    noise = seen.noise[:, index].flatten(0, 1)
+    poses, kept = [], []
+    with torch.inference_mode():
+        for part, px in zip(x.split(_BATCH), noise.split(_BATCH), strict=True):
+            once = model.run(part)
+            again = model.run(_mirrored(part), selections=once.selections)
+            poses.append((once.poses + _mirrored(again.poses)) / 2)
+            kept.append((once.selections[-1].gather(px) if once.selections else px).mean(dim=1))
+    out = torch.cat(poses).unflatten(0, (views_, count)).flatten(1, 2)
+    first = -int(starts[0])
+    return out[:, first : first + length].clone(), torch.cat(kept).unflatten(0, (-1, count)).mean(1)
+
+
+def _mirrored(x: Tensor, left: Sequence[int] = LEFT, right: Sequence[int] = RIGHT) -> Tensor:
+    order = torch.arange(x.shape[-2])
+    order[[*left, *right]] = torch.tensor([*right, *left])
+    x = x[..., order, :].clone()
+    x[..., 0].neg_()
+    return x
+
+
+ACCURACY = Metric("accuracy of the trunk", READINGS, accuracy)
+MEAN_POSE = Metric("accuracy of the mean pose", ("mean_pose_mpjpe_mm",), mean_pose)
