@@ -15,6 +15,7 @@ from bench import plugins
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
+from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.units import giga, millions
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (
         UsageError,
         MotionError,
+        DataError,
         KeypointError,
         h2ot_core.ConfigError,
         h2ot_core.InputError,
