@@ -88,8 +88,9 @@ DEFAULTS: Final[dict[str, Windows]] = {
 }
 """A data set's protocol to the windows of a seq2seq model; seq2frame models take "centre".
 
-Flip and zero_root are on in all. In 3DHP only valid frames count; no host's published evaluation is
-seq2seq there but D3DP's, whose windows are not padded.
+Flip and zero_root are on in all. In 3DHP only valid frames count. P-STMO and MotionAGFormer (which
+puts out all frames) take one window per valid frame there, which is "centre"; "strict" lifts each
+frame once instead, as D3DP nearly does.
 """
 
 
