@@ -32,9 +32,11 @@ from bench.evaluation import (
 from bench.evaluation.protocol import lay_out
 from bench.store import open_store, read
 from bench.weights import Weights, load_weights
+from made import made_3dhp, made_h36m, made_sh
 from h2ot_core import Hourglass, Output, build, metrics
 from h2ot_core.checkpoints import published_names
 from reports.results import collect
+
 
 TINY: dict[str, Any] = {"width": 8, "depth": 2, "heads": 2, "mlp_hidden": 8}
 REST = 16 / 17  # what is left of an error that all joints share when the root has none
@@ -249,6 +251,7 @@ def test_frames_are_pooled_within_an_action_and_actions_weigh_the_same() -> None
     assert [t.clip for t in found.takes] == ["clip of a", "clip of b", "clip of c"]
     assert list(found.actions) == list(found.order) == ["sit", "walk"]
     assert found.missing == ("eat",)
+    assert quick(echo(), data(take([1.0]), actions=("sit", "eat"))).missing == ()
     assert found.actions["walk"]["mpjpe_mm"] == pytest.approx(20, rel=1e-6)
     assert found.mean["mpjpe_mm"] == pytest.approx((20 + 2) / 2, rel=1e-6)
     assert found.weighted["mpjpe_mm"] == pytest.approx((60 + 120 + 6) / 12, rel=1e-6)
@@ -417,6 +420,8 @@ def test_refusals() -> None:
     # A take without a valid frame is left out where others have some.
     both = data(blank, take([2.0] * 3, name="b"))
     assert [t.name for t in evaluate(echo(), both, progress=False).takes] == ["b"]
+    with pytest.raises(UsageError, match="no millimetres"):
+        evaluate(echo(), data(take([1.0]), protocol="sh"), split="train", progress=False)
     with pytest.raises(UsageError, match="limit"):
         evaluate(echo(), both, limit=0, progress=False)
     for fields, words in (
@@ -442,6 +447,48 @@ def test_a_limit_is_spread_over_the_split() -> None:
     found = evaluate(echo(), data(*takes), limit=3, progress=False)
     assert [t.name for t in found.takes] == ["0", "3", "6"]
     assert evaluate(echo(), data(*takes), limit=100, progress=False).frames == 27
+
+
+# --- made data sets --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder_3dhp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_3dhp(tmp_path_factory.mktemp("3dhp"), frames=12, subjects=[1], cameras=["0"])
+
+
+@pytest.mark.parametrize(
+    ("host", "frames", "r", "b"),
+    [
+        ("mhformer", 9, (5, 3), (0, 2)),
+        ("mixste", 27, (13, 9), (0, 1)),
+        ("motionagformer", 81, (41, 27), (0, 1)),
+    ],
+)
+def test_table_10(
+    host: str,
+    frames: int,
+    r: tuple[int, int],
+    b: tuple[int, int],
+    folder_3dhp: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = tmp_path / "records.jsonl"
+    words = f"evaluate --host {host} --frames {frames} --r {r[0]} {r[1]} --b {b[0]} {b[1]}"
+    words += f" --option width=16 --option depth={max(b) + 1} --data 3dhp:{folder_3dhp}"
+    assert main([*words.split(), "--untrained", "--store", str(store)]) == 0
+    told = capsys.readouterr().out
+    records = {record.metric: record for record in read(store)}
+    sequences = tuple(f"TS{i}" for i in range(1, 7))
+    for metric in ("pck_percent", "auc_percent", "mpjpe_mm"):
+        assert records[metric].labels == (*sequences, MEAN, WEIGHTED)
+    assert 0 <= records["auc_percent"].values[-1] <= records["pck_percent"].values[-1] <= 100
+    # The second frame of every sequence is not valid.
+    protocol = records["mpjpe_mm"].protocol
+    assert (protocol["takes"], protocol["frames"]) == (6, 6 * 11)
+    assert protocol["windows"] == ("centre" if host == "mhformer" else "strict")
+    assert ("model gets 1 throughout" in told) == (host == "motionagformer")
 
 
 # --- records -----------------------------------------------------------------------------------

@@ -80,6 +80,11 @@ def evaluate(
         DataError: if the data cannot be used, or no frame counts.
     """
     protocol = protocol if protocol is not None else default_protocol(model, dataset)
+    if dataset.protocol == "sh" and split == "train":
+        raise UsageError(
+            f"the train split of {dataset.name} has no millimetres, so there is nothing to measure "
+            f"errors against; take the test split"
+        )
     takes = [downsampled(take, protocol.downsample) for take in _limited(dataset, split, limit)]
     _check(model, dataset, takes, protocol)
     size = model.schedule.frames
@@ -109,7 +114,10 @@ def evaluate(
         confidence=_confidence(model, takes),
         takes=found,
         order=tuple(order),
-        missing=tuple(action for action in dataset.actions if action not in present),
+        # The names may be those of another split, as of 3DHP's test sequences.
+        missing=tuple(a for a in dataset.actions if a not in present)
+        if present.keys() & set(dataset.actions)
+        else (),
         limit=limit,
         notes=tuple(dataset.notes),
     )
