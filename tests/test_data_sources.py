@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import made_3dhp, made_h36m, made_sh
 
 from bench.data.cameras import H36M_CAMERAS, denormalise, project, world_to_camera
 from bench.data.detector import DetectorNoise
@@ -128,6 +129,12 @@ def test_a_downsampled_take_keeps_every_other_frame() -> None:
     ("spec", "arguments", "message"),
     [
         ("coco:x", {}, r"unknown source of data 'coco:x'; expected one of .*motion:FILE"),
+        ("h36m", {}, "h36m was given without a folder; expected h36m:FOLDER"),
+        ("h36m:x", {"detector": "sh"}, "no 2D joints of detector 'sh'; expected one of cpn, gt"),
+        ("sh:x", {"detector": "gt"}, "sh has no 2D joints of detector 'gt'; expected 'sh'"),
+        ("3dhp:x", {"noise": DetectorNoise()}, "3dhp has 2D joints of its own, but a noise"),
+        ("sh:nowhere.pkl", {}, r"nowhere\.pkl: no such file"),
+        ("3dhp:nowhere", {}, r"nowhere: has neither data_train_3dhp\.npz nor"),
         ("motion", {}, "motion was given without a file; expected motion:FILE"),
         ("generated:x", {}, "generated:x has no whole number as its seed"),
         ("generated", {"detector": "cpn"}, "generated has no 2D joints of detector 'cpn'"),
@@ -142,6 +149,21 @@ def test_what_cannot_be_opened_is_told(spec: str, arguments: dict[str, str], mes
 def test_a_missing_motion_file_is_told() -> None:
     with pytest.raises(MotionError, match="no such file"):
         open_data("motion:nowhere.npz")
+
+
+def test_every_published_layout_opens_by_name(tmp_path: Path) -> None:
+    made_h36m(tmp_path / "h36m", subjects=("S9", "S11"), actions=("Eating",), frames=3)
+    made_sh(tmp_path / "sh.pkl", actions=(4,), frames=3)
+    made_3dhp(tmp_path / "3dhp", subjects=(1,), cameras=("0",), frames=3)
+    opened = [
+        open_data(f"h36m:{tmp_path / 'h36m'}"),
+        open_data(f"h36m:{tmp_path / 'h36m'}", detector="gt"),
+        open_data(f"sh:{tmp_path / 'sh.pkl'}"),
+        open_data(f"3dhp:{tmp_path / '3dhp'}"),
+    ]
+    assert [data.name for data in opened] == ["h36m:cpn", "h36m:gt", "sh", "3dhp"]
+    assert [data.detector for data in opened] == ["cpn", "gt", "sh", "gt"]
+    assert [len(data.takes("test")) for data in opened] == [16, 16, 16, 6]
 
 
 def test_every_scheme_is_in_the_documentation() -> None:
