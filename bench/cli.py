@@ -1,4 +1,4 @@
-"""The command line: count, run, figures, report, lift."""
+"""The command line: count, run, figures, report, lift, evaluate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench import plugins
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
+from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.units import giga, millions
@@ -29,6 +30,7 @@ _EPILOG = """examples:
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
+  python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
 """
 
 
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (
         UsageError,
         MotionError,
+        DataError,
         KeypointError,
         h2ot_core.ConfigError,
         h2ot_core.InputError,
@@ -52,10 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; what was measured is stored, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(f"\ninterrupted; {given.interrupted}", file=sys.stderr)
         return 130
     return 0
 
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure pruning and recovering of pose tokens in video pose transformers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(
+        interrupted="what was measured is stored, the same command goes on from there"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -135,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     report.set_defaults(run=_report)
     _add_lift(commands)
+    _add_evaluate(commands)
     return parser
 
 
@@ -187,6 +191,56 @@ def _add_lift(commands: Any) -> None:
     )
     _add_own(lift, "the model, which the weights must fit (mixste)")
     lift.set_defaults(run=_lift)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure the accuracy of a model with weights",
+        description="Lift a data set and measure the errors by the published protocol of the data: "
+        "MPJPE (P1), P-MPJPE (P2), N-MPJPE and MPJVE per action, for MPI-INF-3DHP also PCK and "
+        "AUC. The values are stored for the report.",
+    )
+    evaluate.add_argument(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="h36m:FOLDER, sh:FILE, 3dhp:FOLDER, motion:FILE or generated",
+    )
+    evaluate.add_argument(
+        "--detector", metavar="NAME", help="where 2D joints come from, such as cpn or gt"
+    )
+    evaluate.add_argument(
+        "--weights", metavar="FILE", type=Path, help="a checkpoint that fits the model"
+    )
+    evaluate.add_argument(
+        "--untrained", action="store_true", help="go without weights; the errors say nothing"
+    )
+    evaluate.add_argument(
+        "--windows",
+        choices=("hot", "mixste", "strict", "sh", "centre"),
+        help="how videos are cut and which frames count (as published for the data): hot counts "
+        "padding, mixste counts an overlap twice, strict counts every frame once, sh drops "
+        "tails, centre takes one window per frame",
+    )
+    evaluate.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
+    evaluate.add_argument(
+        "--keep-root", action="store_true", help="count the error of the predicted root"
+    )
+    evaluate.add_argument("--split", default="test", choices=("train", "test"))
+    evaluate.add_argument(
+        "--downsample", type=_positive, default=1, metavar="D", help="every D-th frame (1)"
+    )
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="no more than N takes")
+    evaluate.add_argument(
+        "--batch", type=_positive, default=16, help="windows per forward pass (16)"
+    )
+    evaluate.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    evaluate.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+    _add_own(evaluate, "the model, which the weights must fit (mixste)")
+    evaluate.set_defaults(
+        run=_evaluate, table=None, interrupted="nothing of this evaluation is stored"
+    )
 
 
 def _positive(text: str) -> int:
@@ -477,6 +531,33 @@ def _lift(given: argparse.Namespace) -> None:
         animate=given.animate,
     )
     lift_file(job, say=print)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from bench.data.sources import open_data
+    from bench.evaluation import job
+
+    given.host = given.host or "mixste"
+    case = _own_case(given)
+    assert case is not None
+    job.run(
+        job.Job(
+            case=case,
+            data=lambda: open_data(given.data, detector=given.detector),
+            store=given.store,
+            weights=given.weights,
+            untrained=given.untrained,
+            windows=given.windows,
+            flip=not given.no_flip,
+            zero_root=not given.keep_root,
+            downsample=given.downsample,
+            batch=given.batch,
+            device=given.device,
+            split=given.split,
+            limit=given.limit,
+        ),
+        say=print,
+    )
 
 
 def _report(given: argparse.Namespace) -> None:

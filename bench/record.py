@@ -24,10 +24,11 @@ class Record:
     Attributes:
         case: what was measured.
         metric: a name of ``bench.metrics``.
-        unit: unit of the values: "1", "flop", "s", "B", "px".
+        unit: unit of the values: "1", "flop", "s", "B", "px", "mm", "%".
         values: all raw values, in the order they were taken; empty unless status is "ok".
         labels: what each value belongs to, where that is not its order.
-        group: names the cases that were timed together, interleaved; "" for other metrics.
+        group: names the cases that were timed together, interleaved; for accuracy a tag of weights,
+            data and protocol, so that a case may be evaluated in several ways; "" for others.
         part: the round of an interleaved measurement, from 0.
         session: the process that measured; only rounds of one session are compared pairwise.
         protocol: how it was measured (counter, warm-up, ...).

@@ -9,6 +9,7 @@ torch.Size([1, 243, 17, 3])
 
 from __future__ import annotations
 
+from h2ot_core import metrics
 from h2ot_core.checkpoints import load_published
 from h2ot_core.errors import CheckpointError, ConfigError, InputError
 from h2ot_core.factory import PIPELINES, SCHEMES, build
@@ -48,5 +49,6 @@ __all__ = [
     "build",
     "lift",
     "load_published",
+    "metrics",
     "register",
 ]

@@ -100,16 +100,24 @@ def _window(
     first = model.run(x)
     poses = first.poses
     if mirror is not None:
-        again = model.run(_mirrored(x, *mirror), selections=first.selections).poses
-        poses = (poses + _mirrored(again, *mirror)) / 2
+        again = model.run(mirrored(x, *mirror), selections=first.selections).poses
+        poses = (poses + mirrored(again, *mirror)) / 2
     if pipeline == "seq2frame" and poses.shape[1] > 1:
         centre = middle(poses.shape[1])
         poses = poses[:, centre : centre + 1]
     return poses
 
 
-def _mirrored(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
-    """Negate x and exchange left and right joints; (..., J, C)."""
+def mirrored(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
+    """The mirror image of poses: x negated, left and right joints exchanged.
+
+    Args:
+        x: (..., J, C), 2D or 3D, the first channel horizontal and zero in the middle.
+        left, right: joints to exchange, pair by pair.
+
+    Returns:
+        (..., J, C), a copy.
+    """
     order = list(range(x.shape[-2]))
     for a, b in zip(left, right, strict=True):
         order[a], order[b] = b, a

@@ -67,7 +67,8 @@ def _write(records: Sequence[Record], folder: Path) -> str:
     tables = [paper_table(number, results, setting) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
-    others = [r for c, r in results.items() if c not in standing]
+    # An evaluation of accuracy alone has nothing to show in the columns of that sheet.
+    others = [r for c, r in results.items() if c not in standing and (r.values or r.reasons)]
     parts = ["# H2OT ablation report", _heading(records, results, setting), _LEGEND]
     for table in tables:
         name = f"table_{table.number}.csv"

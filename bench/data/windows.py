@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, Camera, normalise, project, world_to_camera
 from bench.data.detector import DetectorNoise
-from bench.data.generator import generate
+from bench.data.generator import FPS, generate
 from bench.data.motion import Clip, MotionError, Split, load_motion
 
 Array = npt.NDArray[np.float32]
@@ -51,6 +51,26 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
+class View:
+    """A whole clip of T frames as one camera sees it.
+
+    Attributes:
+        detected_px, clean_px, input, target: as in `Window`, for all T frames.
+        usable: bool (T,), frames that a window may contain.
+        clip: the clip itself.
+        camera: the camera itself.
+    """
+
+    detected_px: Array
+    clean_px: Array
+    input: Array
+    target: Array
+    usable: npt.NDArray[np.bool_]
+    clip: Clip
+    camera: Camera
+
+
+@dataclass(frozen=True, eq=False)
 class _View:
     """A whole clip seen by one camera; `bad[t]` counts the unusable frames before frame t."""
 
@@ -76,6 +96,7 @@ class MotionSource:
             `motion:<file stem>:<first 8 hex digits of the file's sha256>`.
         description: one sentence for the heading of a report.
         noise: the model of detector error.
+        fps: frames per second of the clips.
     """
 
     def __init__(
@@ -84,10 +105,12 @@ class MotionSource:
         description: str,
         clips: Callable[[Split], list[Clip]],
         noise: DetectorNoise,
+        fps: int = FPS,
     ) -> None:
         self.name = name
         self.description = description
         self.noise = noise
+        self.fps = fps
         self._load = clips
         self._clips: dict[Split, list[Clip]] = {}
         self._views: dict[tuple[Split, str], list[list[_View]]] = {}
@@ -139,6 +162,7 @@ class MotionSource:
             f"{clips[0].fps} Hz ({counts['train']} train, {counts['test']} test).",
             lambda split: [clip for clip in clips if clip.split == split],
             noise or DetectorNoise(),
+            clips[0].fps,
         )
 
     def windows(
@@ -197,18 +221,56 @@ class MotionSource:
             for i, c, start in sorted(_spread(places, limit))
         ]
 
-    def _seen(self, split: Split, subject: str) -> list[list[_View]]:
-        """Return, per clip of the split, its views by the subject's cameras."""
+    def views(
+        self,
+        *,
+        split: Split = "test",
+        subject: str | Callable[[Clip], str] = "S9",
+        seed: int = 0,
+    ) -> Iterator[View]:
+        """See every clip whole with each of four cameras, in the order of `windows`.
+
+        A window is a cut of a view: for equal clip, camera, subject and seed they hold the same
+        numbers. Views are made one at a time and not kept.
+
+        Args:
+            split: `train` or `test`.
+            subject: whose camera positions to use, or which to use for a clip.
+            seed: of the detector error.
+
+        Raises:
+            MotionError: there is no such split.
+            KeyError: an unknown subject; lists those that exist.
+        """
+        for clip in self._clips_of(split):
+            of = subject if isinstance(subject, str) else subject(clip)
+            for camera in _cameras(of):
+                view = _view(clip, camera)
+                detected = self._detect(view, seed)
+                yield View(
+                    detected_px=detected,
+                    clean_px=view.clean_px,
+                    input=_frozen(normalise(detected, camera.width, camera.height)),
+                    target=view.target,
+                    usable=np.diff(view.bad) == 0,
+                    clip=clip,
+                    camera=camera,
+                )
+
+    def _clips_of(self, split: Split) -> list[Clip]:
+        """Return the clips of a split, loaded once."""
         if split not in _SPLITS:
             raise MotionError(f"split is {split!r}; expected 'train' or 'test'")
-        if subject not in H36M_CAMERAS:
-            raise KeyError(f"no cameras of {subject!r}; there are {', '.join(H36M_CAMERAS)}")
         if split not in self._clips:
             self._clips[split] = self._load(split)
+        return self._clips[split]
+
+    def _seen(self, split: Split, subject: str) -> list[list[_View]]:
+        """Return, per clip of the split, its views by the subject's cameras."""
+        clips, cameras = self._clips_of(split), _cameras(subject)
         if (split, subject) not in self._views:
             self._views[split, subject] = [
-                [_view(clip, camera) for camera in H36M_CAMERAS[subject]]
-                for clip in self._clips[split]
+                [_view(clip, camera) for camera in cameras] for clip in clips
             ]
         return self._views[split, subject]
 
@@ -219,9 +281,7 @@ class MotionSource:
         clip, camera = view.clip, view.camera
         key = (split, subject, clip.name, camera.id, seed)
         if key not in self._detected:
-            digest = hashlib.sha256(f"{seed}/{clip.name}/{camera.id}".encode()).digest()
-            rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-            self._detected[key] = _frozen(self.noise.detect(view.clean_px, rng))
+            self._detected[key] = self._detect(view, seed)
         cut = slice(start, start + frames)
         detected = self._detected[key][cut]
         return Window(
@@ -234,6 +294,12 @@ class MotionSource:
             camera=camera.id,
             start=start,
         )
+
+    def _detect(self, view: _View, seed: int) -> Array:
+        """Return the pixels of a view with the error that belongs to seed, clip and camera."""
+        digest = hashlib.sha256(f"{seed}/{view.clip.name}/{view.camera.id}".encode()).digest()
+        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+        return _frozen(self.noise.detect(view.clean_px, rng))
 
     def _nothing_left(
         self, frames: int, split: Split, subject: str, per_clip: list[list[_View]]
@@ -311,6 +377,13 @@ def _view(clip: Clip, camera: Camera) -> _View:
     outside = ((pixels < -MARGIN * size) | (pixels > (1 + MARGIN) * size)).any(axis=(-2, -1))
     bad = np.concatenate([[0], np.cumsum(near | outside)])
     return _View(clip, camera, _frozen(pixels), _frozen(points - points[:, :1]), bad)
+
+
+def _cameras(subject: str) -> tuple[Camera, ...]:
+    """Return the cameras of a subject, or say whose there are."""
+    if subject not in H36M_CAMERAS:
+        raise KeyError(f"no cameras of {subject!r}; there are {', '.join(H36M_CAMERAS)}")
+    return H36M_CAMERAS[subject]
 
 
 def _wanted(subject: str, cameras: Sequence[str] | None) -> list[int]:

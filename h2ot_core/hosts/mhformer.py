@@ -111,7 +111,9 @@ class MHFormer(AbstractHost):
     what scheme "tpm" means here; b = [0, 1] counts 6.01 G.
 
     Seq2frame only. F must be divisible by 9. Checked against NationalGAILab/HoT 873b5bd,
-    model/mhformer. Modifications: hypotheses are an axis, fused attention.
+    model/mhformer. Modifications: hypotheses are an axis, fused attention. Up to 27 frames
+    (Table 10 has 9) an embedding is followed by BatchNorm, ReLU and dropout, as there and in
+    Vegetebird/MHFormer 44138b1, model/mhformer.py.
     """
 
     sizes: ClassVar[Mapping[str, Any]] = {

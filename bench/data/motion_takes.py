@@ -1,0 +1,114 @@
+"""Takes from the open motion format and from generated motion, seen by simulated cameras."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from bench.data.cameras import H36M_CAMERAS, normalise
+from bench.data.motion import Clip
+from bench.data.takes import Array, DataSet, Mask, Split, Take
+from bench.data.windows import MARGIN, NEAREST_M, MotionSource, View
+
+TEST_CAMERAS: Final = "S9"
+"""The subject whose four camera placements the test split is seen by."""
+
+TRAIN_CAMERAS: Final = ("S1", "S5", "S6", "S7", "S8")
+"""Those of the train split, one subject's per clip."""
+
+_TO_MM: Final = 1000.0
+
+
+def motion_data(
+    source: MotionSource, *, detector: str | None = None, seed: int = 0, subject: str = TEST_CAMERAS
+) -> DataSet:
+    """Turn motion into takes: every clip x the four cameras of one Human3.6M subject.
+
+    The cameras of a test clip stand where they stood for `subject`. Those of a train clip stand
+    where they stood for one of S1, S5, S6, S7 and S8, chosen by the SHA-256 of the clip's name, so
+    that training sees other placements than the test, as in Human3.6M. Frames in which a window
+    would not be usable (a joint within `NEAREST_M` of the camera's plane or further than `MARGIN`
+    outside the image) are left out: each maximal run of the other frames is a take. The first run
+    of a view is named "clip/camera", later ones "clip/camera/2" and so on.
+
+    Args:
+        source: where clips and the model of detector error come from; the data set has its name.
+        detector: None for the source's noise, whose tag names the detector; "gt" for exact 2D.
+        seed: of the detector error; equal to that of `MotionSource.windows` for equal numbers.
+        subject: whose cameras see the test split, a key of `H36M_CAMERAS`.
+
+    Returns:
+        Takes with input (T, 17, 2), target in metres and `to_mm` 1000 throughout.
+
+    Raises:
+        ValueError: `detector` is something else.
+        KeyError: an unknown subject; lists those that exist.
+    """
+    if detector not in (None, "gt"):
+        raise ValueError(f"detector is {detector!r}; expected None or 'gt' for motion")
+    if subject not in H36M_CAMERAS:
+        raise KeyError(f"no cameras of {subject!r}; there are {', '.join(H36M_CAMERAS)}")
+    notes: list[str] = []
+
+    def load(split: Split) -> Sequence[Take]:
+        takes: list[Take] = []
+        seen = kept = 0
+        of = subject if split == "test" else train_cameras
+        for view in source.views(split=split, subject=of, seed=seed):
+            runs = list(_takes(view, exact=detector == "gt"))
+            takes += runs
+            seen += len(view.usable)
+            kept += sum(map(len, runs))
+        if kept < seen:
+            notes.append(
+                f"{split}: {seen - kept} of {seen} frames left out, where a joint comes within "
+                f"{NEAREST_M} m of the camera or leaves the image by more than {MARGIN:.0%}"
+            )
+        return takes
+
+    return DataSet(
+        name=source.name,
+        description=source.description,
+        detector=detector or source.noise.tag,
+        protocol="motion",
+        fps=source.fps,
+        load=load,
+        notes=notes,
+    )
+
+
+def train_cameras(clip: Clip) -> str:
+    """Return the subject whose cameras see a train clip; depends on the clip's name alone."""
+    digest = hashlib.sha256(clip.name.encode()).digest()
+    return TRAIN_CAMERAS[int.from_bytes(digest[:8], "little") % len(TRAIN_CAMERAS)]
+
+
+def runs_of(mask: Mask) -> list[slice]:
+    """Return the maximal runs of true values of a mask (T,), in order."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _takes(view: View, *, exact: bool) -> Iterator[Take]:
+    """Cut a view into its usable runs."""
+    clip, camera = view.clip, view.camera
+    x: Array = view.input
+    if exact:
+        x = normalise(view.clean_px, camera.width, camera.height).astype(np.float32)
+    for k, cut in enumerate(runs_of(view.usable), start=1):
+        target = view.target[cut]
+        yield Take(
+            name=f"{clip.name}/{camera.id}" + (f"/{k}" if k > 1 else ""),
+            clip=clip.name,
+            subject=clip.subject,
+            action=clip.action,
+            camera=camera.id,
+            input=x[cut],
+            target=target,
+            truth_mm=target * np.float32(_TO_MM),
+            to_mm=np.full(len(target), _TO_MM, dtype=np.float32),
+            valid=np.ones(len(target), dtype=np.bool_),
+        )

@@ -1,0 +1,164 @@
+"""The evaluate command: build, load, evaluate, show, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import h2ot_core
+from bench.case import Case
+from bench.data.takes import DataSet, Split
+from bench.errors import UsageError
+from bench.evaluation.protocol import Windows
+from bench.evaluation.records import MEAN, WEIGHTED, to_records
+from bench.evaluation.result import Evaluation
+from bench.evaluation.run import default_protocol, evaluate
+from bench.sweep import opened
+from bench.units import rounded
+from bench.weights import Weights, load_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to evaluate, on what, and where to store it.
+
+    Attributes:
+        case: the configuration; without device and input.
+        data: opens the data set, when everything else was found in order.
+        store: a record file.
+        weights: a checkpoint; None needs ``untrained``.
+        untrained: evaluate random weights, the same in every run.
+        windows: a window policy; None means the published one of the data.
+        flip, zero_root, downsample, batch: see :class:`bench.evaluation.Protocol`.
+        split: "train" or "test".
+        limit: most takes; None means all.
+    """
+
+    case: Case
+    data: Callable[[], DataSet]
+    store: Path
+    weights: Path | None = None
+    untrained: bool = False
+    windows: Windows | None = None
+    flip: bool = True
+    zero_root: bool = True
+    downsample: int = 1
+    batch: int = 16
+    device: str = "cpu"
+    split: Split = "test"
+    limit: int | None = None
+
+
+def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
+    """Evaluate, tell the user and store the records.
+
+    Args:
+        job: what to do.
+        say: takes lines for the user.
+
+    Raises:
+        UsageError: without weights, if the device or the store cannot be used, or if model, data
+            and protocol do not go together.
+        DataError: if the data cannot be used.
+        h2ot_core.CheckpointError: if the weights do not fit.
+    """
+    if job.weights is None and not job.untrained:
+        raise UsageError(
+            "no --weights: the errors of a model without trained weights say nothing; give a "
+            "checkpoint, or --untrained to try the command all the same"
+        )
+    if job.weights is not None and job.untrained:
+        raise UsageError("--weights and --untrained exclude each other; give one")
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is there; leave --device out to use the CPU")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = h2ot_core.build(**job.case.build_arguments())
+    weights = None
+    if job.weights is not None:
+        load_weights(model, job.weights)
+        weights = Weights.of(job.weights)
+    model = model.to(job.device).eval()
+    with opened(job.store):  # so that a store that cannot be written is known before the work
+        pass
+    dataset = job.data()
+    protocol = default_protocol(
+        model,
+        dataset,
+        windows=job.windows,
+        flip=job.flip,
+        zero_root=job.zero_root,
+        downsample=job.downsample,
+        batch=job.batch,
+    )
+    say(f"model: {job.case.label}")
+    say(
+        f"weights: {weights.name} (sha256 {weights.sha256[:12]})"
+        if weights is not None
+        else "weights: none, untrained; the errors say nothing of the method"
+    )
+    say(f"data: {dataset.name}, {job.split} split, 2D joints {dataset.detector}")
+    say(f"  {dataset.description}")
+    say(f"protocol: {protocol}")
+    result = evaluate(model, dataset, protocol, split=job.split, limit=job.limit)
+    for line in _remarks(result):
+        say(line)
+    say("")
+    say(table(result))
+    with opened(job.store) as (store, stamp):
+        store.append(to_records(result, job.case, weights=weights, model=model, stamp=stamp))
+    say(f"\nrecords: {job.store}")
+    return result
+
+
+def _remarks(result: Evaluation) -> list[str]:
+    """What is to be said besides the table."""
+    lines = [f"note: {note}" for note in result.notes]
+    if result.confidence == "1 throughout":
+        lines.append("note: the data have no confidence; the model gets 1 throughout")
+    if result.confidence == "dropped":
+        lines.append("note: the model takes no confidence; that of the data is dropped")
+    if result.limit is not None:
+        lines.append(f"note: no more than {result.limit} takes are evaluated, not the whole split")
+    if result.missing:
+        lines.append(
+            f"note: no take of {', '.join(result.missing)}; the mean is over "
+            f"{len(result.order)} actions"
+        )
+    return lines
+
+
+_HEADINGS = {
+    "mpjpe_mm": "MPJPE, P1 (mm)",
+    "p_mpjpe_mm": "P-MPJPE, P2 (mm)",
+    "n_mpjpe_mm": "N-MPJPE (mm)",
+    "mpjve_mm": "MPJVE (mm/frame)",
+    "pck_percent": "PCK (%)",
+    "auc_percent": "AUC (%)",
+}
+
+
+def table(result: Evaluation) -> str:
+    """One line per action and one for the mean; for 3DHP PCK and AUC come first."""
+    from tabulate import tabulate
+
+    metrics = sorted(result.metrics, key=lambda name: not name.endswith("_percent"))
+    counted = {
+        action: sum(take.frames for take in result.takes if take.action == action)
+        for action in result.order
+    }
+    lines = [(action, counted[action], result.actions[action]) for action in result.order]
+    lines.append((MEAN, result.frames, result.mean))
+    if result.data_protocol == "3dhp":
+        lines.append((WEIGHTED, result.frames, result.weighted))
+    cells = [
+        [name, str(frames), *(rounded(of[m], 2) if m in of else "" for m in metrics)]
+        for name, frames, of in lines
+    ]
+    headings = ["", "frames", *(_HEADINGS[m] for m in metrics)]
+    return tabulate(
+        cells, headings, disable_numparse=True, colalign=("left", *["right"] * (len(headings) - 1))
+    )

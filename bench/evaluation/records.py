@@ -1,0 +1,120 @@
+"""Evaluations as records, from which reports are filled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.case import Case
+from bench.evaluation.result import UNITS, Evaluation
+from bench.evaluation.run import PCK_JOINTS
+from bench.record import Record
+from bench.weights import Weights
+from h2ot_core import Hourglass
+
+MEAN = "mean"
+"""Label of the unweighted mean over actions."""
+
+WEIGHTED = "frame-weighted"
+"""Label of the mean over all frames counted, for 3DHP."""
+
+BY_TAKE = "mpjpe_mm_by_take"
+"""Metric of the record that holds the mean MPJPE of every take."""
+
+
+def group_name(evaluation: Evaluation, weights: Weights | None) -> str:
+    """Tells evaluations of one case apart: weights, data and protocol, in a short tag."""
+    meaning = {
+        "dataset": evaluation.dataset,
+        "detector": evaluation.detector,
+        "split": evaluation.split,
+        "limit": evaluation.limit,
+        **evaluation.protocol.meaning,
+    }
+    text = json.dumps(meaning, sort_keys=True)
+    of = weights.sha256[:8] if weights is not None else "untrained"
+    return f"{of}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def to_records(
+    evaluation: Evaluation,
+    case: Case,
+    *,
+    weights: Weights | None,
+    model: Hourglass,
+    stamp: Mapping[str, Any],
+) -> list[Record]:
+    """The values of an evaluation for the store.
+
+    Each metric is one record, its values those of the actions, labelled with their names, then
+    the mean over actions, labelled "mean", and for 3DHP the mean over frames, labelled
+    "frame-weighted". One more record, ``mpjpe_mm_by_take``, holds the mean of every take, for
+    comparisons in pairs; its protocol gives the clip and the frames of each.
+
+    Args:
+        case: the configuration; its motion becomes the name of the data set.
+        weights: None for an untrained model.
+        model: what was evaluated.
+        stamp: session and environment, as of :func:`bench.sweep.opened`.
+    """
+    case = replace(case, motion=evaluation.dataset)
+    protocol = {
+        "dataset": evaluation.dataset,
+        "description": evaluation.description,
+        "detector": evaluation.detector,
+        "split": evaluation.split,
+        **evaluation.protocol.meaning,
+        "confidence": evaluation.confidence,
+        "limit": evaluation.limit,
+        "takes": len(evaluation.takes),
+        "frames": evaluation.frames,
+        "missing_actions": list(evaluation.missing),
+        "weights": weights.name if weights is not None else "none (untrained)",
+        "weights_sha256": weights.sha256 if weights is not None else "",
+        "model": {name: _plain(value) for name, value in model.config.arguments.items()},
+        "batch": evaluation.protocol.batch,
+        "device": next(model.parameters()).device.type,
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+    }
+    common = {"case": case, "group": group_name(evaluation, weights), **stamp}
+    records = []
+    for metric in evaluation.metrics:
+        values = {a: of[metric] for a, of in evaluation.actions.items() if metric in of}
+        values[MEAN] = evaluation.mean[metric]
+        if evaluation.data_protocol == "3dhp":
+            values[WEIGHTED] = evaluation.weighted[metric]
+        said = dict(protocol)
+        if metric in ("pck_percent", "auc_percent"):
+            said["joints"] = list(PCK_JOINTS)
+        records.append(
+            Record(
+                metric=metric,
+                unit=UNITS[metric],
+                values=tuple(values.values()),
+                labels=tuple(values),
+                protocol=said,
+                **common,
+            )
+        )
+    by_take = {
+        "clips": [take.clip for take in evaluation.takes],
+        "frames_by_take": [take.frames for take in evaluation.takes],
+    }
+    records.append(
+        Record(
+            metric=BY_TAKE,
+            unit="mm",
+            values=tuple(take.mpjpe_mm for take in evaluation.takes),
+            labels=tuple(take.name for take in evaluation.takes),
+            protocol=protocol | by_take,
+            **common,
+        )
+    )
+    return records
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

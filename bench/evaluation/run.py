@@ -1,0 +1,318 @@
+"""Lift every take of a data set and measure the errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bench.data.takes import DataError, DataSet, Split, Take, downsampled
+from bench.errors import UsageError
+from bench.evaluation.protocol import Layout, Protocol, default_windows, lay_out
+from bench.evaluation.result import Evaluation, TakeErrors
+from h2ot_core import Hourglass, metrics
+from h2ot_core.schedule import middle
+from h2ot_core.video import mirrored
+
+_PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mpjpe_mm": lambda p, t: metrics.mpjpe(p, t, reduce=False),
+    "p_mpjpe_mm": lambda p, t: metrics.p_mpjpe(p, t, reduce=False),
+    "n_mpjpe_mm": lambda p, t: metrics.n_mpjpe(p, t, reduce=False),
+}
+PCK_JOINTS = metrics.MPI_INF_3DHP_JOINTS
+_PER_FRAME_3DHP: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "pck_percent": lambda p, t: metrics.pck(p, t, joints=PCK_JOINTS, reduce=False),
+    "auc_percent": lambda p, t: metrics.auc(p, t, joints=PCK_JOINTS, reduce=False),
+}
+
+
+def default_protocol(model: Hourglass, dataset: DataSet, **changes: Any) -> Protocol:
+    """The published protocol of a data set for a model.
+
+    Args:
+        model: its pipeline decides between windows side by side and one per frame.
+        dataset: its protocol decides the rest, see :data:`bench.evaluation.DEFAULTS`.
+        **changes: fields of :class:`bench.evaluation.Protocol` to set; None leaves one as it is.
+
+    Raises:
+        UsageError: for a protocol that is not known, or a wrong value.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "windows" not in given:
+        given["windows"] = default_windows(dataset.protocol, model.config.pipeline)
+    return Protocol(**given)
+
+
+def evaluate(
+    model: Hourglass,
+    dataset: DataSet,
+    protocol: Protocol | None = None,
+    *,
+    split: Split = "test",
+    limit: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Lift every take of a split and measure the errors.
+
+    Takes are lifted one after the other, their windows in common batches. A model of three
+    input channels gets the data's confidence, or 1 where there is none; one of two drops it.
+
+    Args:
+        model: with weights, on its device; put in evaluation mode meanwhile.
+        dataset: where the takes come from.
+        protocol: None means :func:`default_protocol`.
+        split: "train" or "test".
+        limit: most takes to evaluate, evenly spread over the split; None means all.
+        progress: whether to show a progress line on the standard error stream.
+
+    Returns:
+        Errors per take and action.
+
+    Raises:
+        UsageError: if model, data and protocol do not go together, the device is out of memory,
+            or the model puts out NaN or infinity.
+        DataError: if the data cannot be used, or no frame counts.
+    """
+    protocol = protocol if protocol is not None else default_protocol(model, dataset)
+    if dataset.protocol == "sh" and split == "train":
+        raise UsageError(
+            f"the train split of {dataset.name} has no millimetres, so there is nothing to measure "
+            f"errors against; take the test split"
+        )
+    takes = [downsampled(take, protocol.downsample) for take in _limited(dataset, split, limit)]
+    _check(model, dataset, takes, protocol)
+    size = model.schedule.frames
+    plan = [(take, lay_out(protocol.windows, take.valid, size)) for take in takes]
+    plan = [(take, layout) for take, layout in plan if (layout.source >= 0).any()]
+    if not plan:
+        raise DataError(f"no frame of the {split} split of {dataset.name} counts; all are invalid")
+    measures = dict(_PER_FRAME)
+    if dataset.protocol == "3dhp":
+        measures |= _PER_FRAME_3DHP
+    found = tuple(
+        _errors(take, layout, poses, protocol, dataset.root, measures)
+        for (take, layout), poses in zip(
+            plan, _lifted(model, dataset, plan, protocol, progress), strict=True
+        )
+    )
+    present = dict.fromkeys(take.action for take in found)
+    order = [action for action in dataset.actions if action in present]
+    order += [action for action in present if action not in order]
+    return Evaluation(
+        dataset=dataset.name,
+        description=dataset.description,
+        detector=dataset.detector,
+        split=split,
+        data_protocol=dataset.protocol,
+        protocol=protocol,
+        confidence=_confidence(model, takes),
+        takes=found,
+        order=tuple(order),
+        # The names may be those of another split, as of 3DHP's test sequences.
+        missing=tuple(a for a in dataset.actions if a not in present)
+        if present.keys() & set(dataset.actions)
+        else (),
+        limit=limit,
+        notes=tuple(dataset.notes),
+    )
+
+
+def _limited(dataset: DataSet, split: Split, limit: int | None) -> list[Take]:
+    takes = list(dataset.takes(split))
+    if limit is None or limit >= len(takes):
+        return takes
+    if limit < 1:
+        raise UsageError(f"limit must be at least 1, got {limit}")
+    return [takes[i * len(takes) // limit] for i in range(limit)]
+
+
+def _check(model: Hourglass, dataset: DataSet, takes: Sequence[Take], protocol: Protocol) -> None:
+    host, config = model.host, model.config
+    if config.pipeline == "seq2frame" and protocol.windows != "centre":
+        raise UsageError(
+            f"this {config.host} model puts out the centre frame alone (seq2frame), so windows "
+            f"{protocol.windows!r} cannot be; leave windows out or give 'centre'"
+        )
+    if host.channels not in (2, 3):
+        raise UsageError(
+            f"{config.host} takes {host.channels} channels per joint; data have 2, or 3 with the "
+            f"detector's confidence"
+        )
+    if protocol.flip and len(dataset.left) != len(dataset.right):
+        raise DataError(
+            f"{dataset.name} names {len(dataset.left)} left and {len(dataset.right)} right joints; "
+            f"a mirror needs pairs"
+        )
+    for take in takes:
+        if take.input.shape[1] != host.joints:
+            raise UsageError(
+                f"this {config.host} model has {host.joints} joints, but take {take.name!r} of "
+                f"{dataset.name} has {take.input.shape[1]}; build it with joints = "
+                f"{take.input.shape[1]}, or give other data"
+            )
+        for what, values in (("2D input", take.input), ("3D truth", take.truth_mm)):
+            if not np.isfinite(values).all():
+                frame, joint = (int(i) for i in np.argwhere(~np.isfinite(values))[0][:2])
+                raise DataError(
+                    f"the {what} of take {take.name!r} of {dataset.name} is NaN or infinite, first "
+                    f"at frame {frame}, joint {joint}; interpolate or leave out such frames"
+                )
+
+
+def _confidence(model: Hourglass, takes: Sequence[Take]) -> str:
+    given = {take.input.shape[2] for take in takes} == {3}
+    if model.host.channels == 3:
+        return "as in the data" if given else "1 throughout"
+    return "dropped" if given else "none"
+
+
+# --- lifting -----------------------------------------------------------------------------------
+
+_Plan = Sequence[tuple[Take, Layout]]
+
+
+def _lifted(
+    model: Hourglass, dataset: DataSet, plan: _Plan, protocol: Protocol, progress: bool
+) -> Iterator[Tensor]:
+    """The poses of each take in turn: float64 (n, F or 1, J, 3) on the CPU, unit of training."""
+    like = next(model.parameters())
+    mirror = (dataset.left, dataset.right) if protocol.flip else None
+    centre = protocol.windows == "centre"
+    waiting: list[Tensor] = []
+    total = sum(len(layout) for _, layout in plan)
+    with _evaluating(model), _bar(total, progress) as bar:
+        for batch in _batches(plan, protocol.batch):
+            x = torch.cat([_input(*plan[i], rows, model.host.channels) for i, rows in batch])
+            poses = _poses(model, x.to(like.device, like.dtype), mirror, centre)
+            bar.update(len(poses))
+            parts = poses.split([rows.stop - rows.start for _, rows in batch])
+            for (i, rows), part in zip(batch, parts, strict=True):
+                waiting.append(part)
+                if rows.stop == len(plan[i][1]):
+                    yield torch.cat(waiting)
+                    waiting = []
+
+
+def _batches(plan: _Plan, size: int) -> Iterator[list[tuple[int, slice]]]:
+    """Windows of all takes in turn, as places in the plan and rows, ``size`` at a time."""
+    batch: list[tuple[int, slice]] = []
+    room = size
+    for i, (_, layout) in enumerate(plan):
+        start = 0
+        while start < len(layout):
+            stop = min(start + room, len(layout))
+            batch.append((i, slice(start, stop)))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield batch
+                batch, room = [], size
+    if batch:
+        yield batch
+
+
+def _input(take: Take, layout: Layout, rows: slice, channels: int) -> Tensor:
+    """Some windows of a take as the network takes them: float32 (rows, F, J, channels)."""
+    x = take.input[layout.index(rows)][..., :channels]
+    confidence = np.ones((*x.shape[:-1], channels - x.shape[-1]), dtype=x.dtype)
+    return torch.from_numpy(np.concatenate([x, confidence], axis=-1))
+
+
+def _poses(
+    model: Hourglass,
+    x: Tensor,
+    mirror: tuple[Sequence[int], Sequence[int]] | None,
+    centre: bool,
+) -> Tensor:
+    """Float64 (B, F or 1, J, 3) on the CPU."""
+    try:
+        with torch.inference_mode():
+            first = model.run(x)
+            poses = first.poses
+            if mirror is not None:
+                again = model.run(mirrored(x, *mirror), selections=first.selections).poses
+                poses = (poses + mirrored(again, *mirror)) / 2
+    except torch.OutOfMemoryError:
+        raise UsageError(
+            f"the device is out of memory with {len(x)} windows per pass; give a smaller batch"
+        ) from None
+    if centre and poses.shape[1] > 1:
+        place = middle(poses.shape[1])
+        poses = poses[:, place : place + 1]
+    poses = poses.cpu().double()
+    if not bool(torch.isfinite(poses).all()):
+        raise UsageError("the model puts out NaN or infinity; its weights are not usable")
+    return poses
+
+
+@contextmanager
+def _evaluating(model: Hourglass) -> Iterator[None]:
+    """In evaluation mode, and without a look at every batch: the data were looked at before."""
+    training, check = model.training, model.check_finite
+    model.eval()
+    model.check_finite = False
+    try:
+        yield
+    finally:
+        model.train(training)
+        model.check_finite = check
+
+
+def _bar(total: int, progress: bool) -> tqdm[Any]:
+    return tqdm(
+        total=total, desc="evaluating", unit="window", file=sys.stderr, dynamic_ncols=True,
+        disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 10.0,
+    )  # fmt: skip
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def _errors(
+    take: Take,
+    layout: Layout,
+    poses: Tensor,
+    protocol: Protocol,
+    root: int,
+    measures: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+) -> TakeErrors:
+    source = torch.from_numpy(layout.source.reshape(-1))
+    counts = source >= 0
+    source = source[counts]
+    predicted = poses.flatten(0, 1)[counts]
+    if protocol.zero_root:
+        predicted[:, root] = 0
+    predicted = predicted * torch.from_numpy(take.to_mm).double()[source, None, None]
+    truth = torch.from_numpy(take.truth_mm).double()[source]
+    values = {}
+    shown = source.bincount(minlength=layout.frames).double()
+    for metric, measure in measures.items():
+        error = measure(predicted, truth)
+        if layout.stretched:
+            error = source.bincount(error, minlength=layout.frames)[shown > 0] / shown[shown > 0]
+        values[metric] = error.mean().item()
+    steps = 0
+    if len(source) > 1:
+        # Between neighbours, and across borders of windows as published, but not across frames
+        # that were left out.
+        joined = source.diff() <= 1
+        steps = int(joined.sum())
+        if steps:
+            change = metrics.mpjve(predicted, truth, reduce=False)
+            values["mpjve_mm"] = change[joined].mean().item()
+    return TakeErrors(
+        name=take.name,
+        clip=take.clip,
+        subject=take.subject,
+        action=take.action,
+        camera=take.camera,
+        frames=int((shown > 0).sum()) if layout.stretched else len(source),
+        steps=steps,
+        values=values,
+    )
