@@ -56,7 +56,7 @@ def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> Non
         for metric in METRICS.values():
             take(metric, getattr(plan, metric.of), store, context, stamp, quiet)
         todo = latency.missing(plan.timed, plan.rounds, store)
-        with _progress("latency, interleaved", len(todo), quiet) as tick:
+        with progress("latency, interleaved", len(todo), quiet) as tick:
             latency.measure(plan.timed, plan.rounds, store, context, stamp, tick)
 
 
@@ -89,7 +89,7 @@ def take(
         for case in dict.fromkeys(cases)
         if any((case, reading, "", 0) not in store for reading in metric.readings)
     ]
-    with _progress(metric.title, len(todo), quiet) as tick:
+    with progress(metric.title, len(todo), quiet) as tick:
         for records in _each(metric, todo, context, stamp):
             store.append(records)
             tick(records[0].case.label)
@@ -134,7 +134,7 @@ def _records(metric: Metric, case: Case, context: Context, stamp: dict[str, Any]
 
 
 @contextmanager
-def _progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A progress line with the time left; silent when there is nothing to do."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(

@@ -5,7 +5,6 @@ Every configuration lifts the same views, so that two can be compared view by vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,14 +18,13 @@ from bench.data.motion import MotionError
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context, Metric, NotApplicable, Reading
 from h2ot_core.metrics import mpjpe, mpjve
-from h2ot_core.video import LEFT, RIGHT
+from h2ot_core.video import LEFT, RIGHT, mirrored
 
 READINGS: Final = ("trunk_mpjpe_mm", "trunk_mpjve_mm", "trunk_frame_noise_px")
 STEPS: Final = (1, 2, 3, 4)
 """Downsampling steps of Table 9."""
 
 _BATCH = 8  # windows per forward pass
-_PLAIN = 158  # views that the open motion of the reference set has
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,7 @@ def _views_for(context: Context, step: int, *, rates: bool) -> Views:
     frames = context.view_frames
     limit = context.view_limit
     if rates:
-        frames = ((frames - 1) * max(STEPS) + 1 - 1) // step + 1
+        frames = (frames - 1) * max(STEPS) // step + 1
     return views(context.motion, frames, limit=limit, step=step)
 
 
@@ -174,20 +172,12 @@ def lifted(model: h2ot_core.Hourglass, seen: Views) -> tuple[Tensor, Tensor]:
     with torch.inference_mode():
         for part, px in zip(x.split(_BATCH), noise.split(_BATCH), strict=True):
             once = model.run(part)
-            again = model.run(_mirrored(part), selections=once.selections)
-            poses.append((once.poses + _mirrored(again.poses)) / 2)
+            again = model.run(mirrored(part, LEFT, RIGHT), selections=once.selections)
+            poses.append((once.poses + mirrored(again.poses, LEFT, RIGHT)) / 2)
             kept.append((once.selections[-1].gather(px) if once.selections else px).mean(dim=1))
     out = torch.cat(poses).unflatten(0, (views_, count)).flatten(1, 2)
     first = -int(starts[0])
     return out[:, first : first + length].clone(), torch.cat(kept).unflatten(0, (-1, count)).mean(1)
-
-
-def _mirrored(x: Tensor, left: Sequence[int] = LEFT, right: Sequence[int] = RIGHT) -> Tensor:
-    order = torch.arange(x.shape[-2])
-    order[[*left, *right]] = torch.tensor([*right, *left])
-    x = x[..., order, :].clone()
-    x[..., 0].neg_()
-    return x
 
 
 ACCURACY = Metric("accuracy of the trunk", READINGS, accuracy)

@@ -15,6 +15,7 @@ from bench.case import Case
 from bench.data.motion import MotionError
 from bench.data.windows import MotionSource, Window, batch
 from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from bench.trunk import Trunk
 from h2ot_core import PRUNERS, Hourglass
 from h2ot_core.prune.base import AbstractPruner, Signals
 
@@ -32,15 +33,15 @@ _LEARNED = ("keys", "attention")
 def selected_frames(case: Case, context: Context) -> list[Reading]:
     """The frames that the last stage keeps in windows shifted by one frame over one clip.
 
-    The weights are those of the case's full size, random and the same for every case; nothing
-    behind the last stage is run. Values are row after row, one row of kept frames per window.
+    The weights are the trunk's where there is one, else random, of the case's full size and the
+    same for every case; nothing behind the last stage is run. Values are row after row, one row of kept frames per window.
 
     Raises:
         NotApplicable: without a pruner, or if no test clip is long enough.
     """
     stretch = _stretch(case.frames + WINDOWS - 1, context.motion)
     shifted = torch.from_numpy(stretch.input.copy()).unfold(0, case.frames, 1).movedim(-1, 1)
-    index = chosen(case, shifted)
+    index = chosen(case, shifted, context.trunk)
     protocol = {
         "windows": len(index),
         "keep": index.shape[1],
@@ -50,7 +51,7 @@ def selected_frames(case: Case, context: Context) -> list[Reading]:
         "camera": stretch.camera,
         "start": stretch.start,
         "description": context.motion.description,
-        "trained": _trained(case),
+        "trained": _trained(case, context.trunk),
     }
     values = tuple(index.flatten().tolist())
     return [Reading(metric="selected_frames", unit="frame", values=values, protocol=protocol)]
@@ -96,12 +97,13 @@ def skeletons(case: Case, context: Context) -> list[Reading]:
     ]
 
 
-def chosen(case: Case, x: Tensor) -> Tensor:
+def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
     """The frames that the last stage keeps of each window.
 
     Args:
         case: its device and dtype are not used: the choice is made on the CPU in float32.
         x: (B, F, J, C_in), normalised 2D poses.
+        trunk: gives the weights; None means random ones.
 
     Returns:
         (B, r_M) int64, increasing in every row.
@@ -111,7 +113,7 @@ def chosen(case: Case, x: Tensor) -> Tensor:
     """
     if case.prune is None:
         raise NotApplicable("nothing is pruned")
-    model = _model(case)
+    model = trunk.build(case) if trunk is not None else _model(case)
     assert model.pruner is not None
     fixed = model.pruner.fixed()
     if fixed is not None:
@@ -134,8 +136,10 @@ def _learned(case: Case) -> bool:
     return case.prune is not None and PRUNERS[case.prune].requires in _LEARNED
 
 
-def _trained(case: Case) -> str:
+def _trained(case: Case, trunk: Trunk | None = None) -> str:
     """What is to be said of the weights."""
+    if trunk is not None:
+        return f"trunk {trunk.digest}"
     if _learned(case):
         return f"no: random weights, torch.manual_seed({SEED})"
     return "no weights needed"
