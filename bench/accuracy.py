@@ -75,9 +75,10 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
         torch.set_num_threads(session.threads)
     context = Context(session.motion, trunk=session.trunk, view_limit=session.views)
     wanted = table_cases(session)
+    group = f"{session.trunk.digest}/{session.views or 'all'}"
     with sweep.opened(path) as (store, stamp):
-        sweep.take(MEAN_POSE, wanted[:1], store, context, stamp, quiet)
-        sweep.take(ACCURACY, wanted, store, context, stamp, quiet)
+        sweep.take(MEAN_POSE, wanted[:1], store, context, stamp, quiet, group)
+        sweep.take(ACCURACY, wanted, store, context, stamp, quiet, group)
         sweep.take(METRICS["counts"], wanted, store, context, stamp, quiet)
         if session.rounds:
             todo = latency.missing(wanted, session.rounds, store)
@@ -86,8 +87,9 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
         if session.rates:
             motion = MotionSource.generated()
             rated = Context(motion, trunk=session.trunk, view_limit=session.rate_views)
-            sweep.take(ACCURACY, rate_cases(session, motion), store, rated, stamp, quiet)
+            rates = f"{session.trunk.digest}/{session.rate_views}"
+            sweep.take(ACCURACY, rate_cases(session, motion), store, rated, stamp, quiet, rates)
         if session.figures:
             seven = FIGURES["7"]
             own: Sequence[Case] = [_own(c, session, session.motion.name) for c in seven.cases]
-            sweep.take(seven.metric, own, store, context, stamp, quiet)
+            sweep.take(seven.metric, own, store, context, stamp, quiet, session.trunk.digest)

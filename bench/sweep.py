@@ -82,15 +82,19 @@ def take(
     context: Context,
     stamp: dict[str, Any],
     quiet: bool,
+    group: str = "",
 ) -> None:
-    """Take one metric of every case that lacks it."""
+    """Take one metric of every case that lacks it.
+
+    ``group`` sets records apart that are of the same case but of other weights or input.
+    """
     todo = [
         case
         for case in dict.fromkeys(cases)
-        if any((case, reading, "", 0) not in store for reading in metric.readings)
+        if any((case, reading, group, 0) not in store for reading in metric.readings)
     ]
     with progress(metric.title, len(todo), quiet) as tick:
-        for records in _each(metric, todo, context, stamp):
+        for records in _each(metric, todo, context, {**stamp, "group": group}):
             store.append(records)
             tick(records[0].case.label)
 
