@@ -18,6 +18,7 @@ from bench.data.motion import MotionError
 from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
+from bench.train import command
 from bench.units import giga, millions
 
 STORE = Path("reports/out/records.jsonl")
@@ -139,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
     _add_lift(commands)
     _add_evaluate(commands)
+    command.add_train(commands, _add_own, _own_case)
+    command.add_accuracy(commands, STORE, OUT, _report)
     return parser
 
 

@@ -58,7 +58,9 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
     if weights.read_card(path)["kind"] == "trunk":
         trunk = weights.load_trunk(path)
         own = {"host": trunk.arguments["host"], **trunk.sizes}
-        differing = [f"{name} {given[name]}, not {own[name]}" for name in own if given[name] != own[name]]
+        differing = [
+            f"{name} {given[name]}, not {own[name]}" for name in own if given[name] != own[name]
+        ]
         if differing:
             raise h2ot_core.CheckpointError(
                 f"{path} is a trunk of other sizes than this model ({'; '.join(differing)}); give "

@@ -70,6 +70,27 @@ def load_published(
     return model
 
 
+def save_published(model: Hourglass, path: str | os.PathLike[str]) -> None:
+    """Write the weights as the published repositories do: a bare state dict under their names.
+
+    The file appears whole or not at all. HoT, MixSTE and MHFormer read it as it is; others expect
+    it under a key of its own, which :func:`load_published` does not need.
+
+    Args:
+        model: built by :func:`h2ot_core.build`.
+        path: where to write; an existing file is replaced.
+    """
+    path = Path(path)
+    own = model.state_dict()
+    content = {theirs: own[ours].detach().cpu() for theirs, ours in published_names(model).items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def published_names(model: Hourglass) -> dict[str, str]:
     """Published key to this model's own, for every weight and buffer it has."""
     names = {}

@@ -242,7 +242,7 @@ class MotionSource:
             MotionError: there is no such split.
             KeyError: an unknown subject; lists those that exist.
         """
-        for clip in self._clips_of(split):
+        for clip in self.clips(split):
             of = subject if isinstance(subject, str) else subject(clip)
             for camera in _cameras(of):
                 view = _view(clip, camera)
@@ -257,7 +257,7 @@ class MotionSource:
                     camera=camera,
                 )
 
-    def _clips_of(self, split: Split) -> list[Clip]:
+    def clips(self, split: Split) -> list[Clip]:
         """Return the clips of a split, loaded once."""
         if split not in _SPLITS:
             raise MotionError(f"split is {split!r}; expected 'train' or 'test'")
@@ -267,7 +267,7 @@ class MotionSource:
 
     def _seen(self, split: Split, subject: str) -> list[list[_View]]:
         """Return, per clip of the split, its views by the subject's cameras."""
-        clips, cameras = self._clips_of(split), _cameras(subject)
+        clips, cameras = self.clips(split), _cameras(subject)
         if (split, subject) not in self._views:
             self._views[split, subject] = [
                 [_view(clip, camera) for camera in cameras] for clip in clips

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 import h2ot_core
@@ -169,15 +170,25 @@ def lifted(model: h2ot_core.Hourglass, seen: Views) -> tuple[Tensor, Tensor]:
     x = seen.x[:, index].flatten(0, 1)  # (W n, F, 17, 2)
     noise = seen.noise[:, index].flatten(0, 1)
     poses, kept = [], []
+    device, channels = next(model.parameters()).device, model.host.channels
+    x = functional.pad(x, (0, channels - x.shape[-1]), value=1.0)  # confidence
     with torch.inference_mode():
         for part, px in zip(x.split(_BATCH), noise.split(_BATCH), strict=True):
+            part = part.to(device)
             once = model.run(part)
             again = model.run(mirrored(part, LEFT, RIGHT), selections=once.selections)
-            poses.append((once.poses + mirrored(again.poses, LEFT, RIGHT)) / 2)
-            kept.append((once.selections[-1].gather(px) if once.selections else px).mean(dim=1))
+            poses.append(((once.poses + mirrored(again.poses, LEFT, RIGHT)) / 2).float().cpu())
+            chosen = once.selections[-1].index.cpu() if once.selections else None
+            left = px if chosen is None else px.gather(1, _rows(chosen, px))
+            kept.append(left.mean(dim=1))
     out = torch.cat(poses).unflatten(0, (views_, count)).flatten(1, 2)
     first = -int(starts[0])
     return out[:, first : first + length].clone(), torch.cat(kept).unflatten(0, (-1, count)).mean(1)
+
+
+def _rows(index: Tensor, like: Tensor) -> Tensor:
+    """Frames kept, (1 or B, r_M), as one row per window."""
+    return index.expand(len(like), -1)
 
 
 ACCURACY = Metric("accuracy of the trunk", READINGS, accuracy)

@@ -34,7 +34,8 @@ def selected_frames(case: Case, context: Context) -> list[Reading]:
     """The frames that the last stage keeps in windows shifted by one frame over one clip.
 
     The weights are the trunk's where there is one, else random, of the case's full size and the
-    same for every case; nothing behind the last stage is run. Values are row after row, one row of kept frames per window.
+    same for every case; nothing behind the last stage is run. Values are row after row, one row of
+    kept frames per window.
 
     Raises:
         NotApplicable: without a pruner, or if no test clip is long enough.

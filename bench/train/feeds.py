@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.data.takes import DataError, DataSet, Take
 from bench.train.recipes import Recipe
+from bench.train.viewpoints import Viewpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +34,26 @@ class Batch:
 
 
 class Feed(Protocol):
-    """A source of batches; equal steps give equal batches, so a resumed training repeats nothing.
+    """A source of batches; equal steps give equal batches, so a resumed training repeats nothing."""
 
-    Attributes:
-        steps: per epoch.
-        description: what is learned from, for the model card.
-    """
+    @property
+    def steps(self) -> int:
+        """Steps per epoch."""
+        ...
 
-    steps: int
-    description: Mapping[str, Any]
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What is learned from, for the model card."""
+        ...
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         """The windows of a step that belong to one of `parts` equal shares."""
         ...
 
 
-def ahead(feed: Feed, first: int, last: int, part: int, parts: int, depth: int = 3) -> Iterator[Batch]:
+def ahead(
+    feed: Feed, first: int, last: int, part: int, parts: int, depth: int = 3
+) -> Generator[Batch, None, None]:
     """Batches of steps first to last - 1, made by a thread while the device is busy."""
     with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
         steps = iter(range(first, last))
@@ -131,19 +136,60 @@ class TakeFeed:
             coins = torch.Generator().manual_seed(seed_of(recipe.seed, "flip", step, part))
             flip = torch.rand(len(mine), generator=coins) < 0.5
         else:
-            flip = mine % 2 == 1 if recipe.flip == "duplicate" else torch.zeros(len(mine), dtype=bool)
+            flip = (
+                mine % 2 == 1
+                if recipe.flip == "duplicate"
+                else torch.zeros(len(mine), dtype=torch.bool)
+            )
         window = mine // 2 if recipe.flip == "duplicate" else mine
         return self._cut(window.to(self._x.device), flip.to(self._x.device))
 
     def _cut(self, window: Tensor, flip: Tensor) -> Batch:
         index = self._starts[window, None] + torch.arange(self._frames, device=window.device)
         index = index.clamp(self._lows[window, None], self._highs[window, None])
-        return Batch(*(self._flipped(v[index], flip) for v in (self._x, self._y)))
+        return Batch(self._flipped(self._x[index], flip), self._flipped(self._y[index], flip))
 
     def _flipped(self, values: Tensor, flip: Tensor) -> Tensor:
         mirrored = values[:, :, self._order].clone()
         mirrored[..., 0].neg_()
         return torch.where(flip[:, None, None, None], mirrored, values)
+
+
+class ViewFeed:
+    """Windows of motion from freshly drawn viewpoints, for one configuration.
+
+    Args:
+        views: draws the windows.
+        frames: F, length of a window.
+        channels: of the network input; a missing confidence is 1.
+        batch: windows per step.
+        steps: per epoch.
+        seed: of everything drawn.
+        description: what the motion is.
+    """
+
+    def __init__(
+        self,
+        views: Viewpoints,
+        *,
+        frames: int,
+        channels: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        description: Mapping[str, Any],
+    ) -> None:
+        self._views, self._frames, self._channels = views, frames, channels
+        self._size, self._seed = batch, seed
+        self.steps = steps
+        self.description = {**description, "detector": views.noise.tag, "windows": batch}
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        """As in :class:`Feed`."""
+        rng = np.random.Generator(np.random.PCG64(seed_of(self._seed, "view", step, part)))
+        x, y = self._views.draw(rng, self._frames, self._size // parts)
+        ones = np.ones((*x.shape[:3], self._channels - 2), dtype=np.float32)
+        return Batch(torch.from_numpy(np.concatenate([x, ones], axis=-1)), torch.from_numpy(y))
 
 
 def _starts(count: int, frames: int, stride: int) -> list[int]:
@@ -156,7 +202,9 @@ def _starts(count: int, frames: int, stride: int) -> list[int]:
 
 def seed_of(*key: object) -> int:
     """A seed that belongs to a key."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "little") >> 1
+    return (
+        int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "little") >> 1
+    )
 
 
 def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], list[Take]]:
@@ -182,7 +230,12 @@ def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], l
 
 
 def dataset_feed(
-    data: DataSet, takes: Sequence[Take], *, frames: int, channels: int, recipe: Recipe,
+    data: DataSet,
+    takes: Sequence[Take],
+    *,
+    frames: int,
+    channels: int,
+    recipe: Recipe,
     device: torch.device | str = "cpu",
 ) -> TakeFeed:
     """The feed of some of a data set's takes."""

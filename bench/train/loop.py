@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from tqdm import tqdm
 
 from bench.errors import UsageError
 from bench.train.feeds import Batch, Feed, ahead, seed_of
 from bench.train.recipes import Recipe
-from h2ot_core import weights
-from h2ot_core.checkpoints import read_weights
+from h2ot_core import Hourglass, weights
+from h2ot_core.checkpoints import read_weights, save_published
 
 STATE = "state.pt"
 FINAL = "final.safetensors"
@@ -57,6 +57,29 @@ class Run:
     validate_every: int = 0
     stop_after_s: float = 0.0
     until: int = 0
+
+
+class Learner(nn.Module):
+    """Pairs what a model predicts with the target that belongs to it.
+
+    A seq2frame model learns from all frames that it kept, not from the centre alone, as
+    published: the targets are gathered at the kept frames.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, x: torch.Tensor, y: torch.Tensor, **member: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted and target poses, (B, N, J, 3) each."""
+        if not isinstance(self.model, Hourglass):
+            return self.model(x, **member), y
+        if self.model.config.pipeline == "seq2seq":
+            return self.model(x), y
+        output = self.model.run(x)
+        return output.kept, output.selections[-1].gather(y) if output.selections else y
 
 
 @dataclass(frozen=True)
@@ -120,7 +143,7 @@ def fit(
         sums = state["sums"]
     if fabric.is_global_zero:
         run.folder.mkdir(parents=True, exist_ok=True)
-    module, optimizer = fabric.setup(model, optimizer)  # type: ignore[assignment]
+    module, optimizer = fabric.setup(Learner(model), optimizer)  # type: ignore[assignment]
     criterion = recipe.criterion()
     last = min(total, run.until or total)
     every = run.validate_every or feed.steps
@@ -170,7 +193,7 @@ def fit(
                 if value < best:
                     best = value
                     if fabric.is_global_zero:
-                        weights.save(model, run.folder / BEST, _card(card, identity, step, curve))
+                        _export(model, run.folder / BEST, _card(card, identity, step, curve))
                 save()
             out_of_time = run.stop_after_s and time.monotonic() - begun > run.stop_after_s
             if _agreed(fabric, bool(out_of_time)):
@@ -182,7 +205,7 @@ def fit(
         progress.close()
     save()
     if step >= total and fabric.is_global_zero:
-        weights.save(model, run.folder / FINAL, _card(card, identity, step, curve))
+        _export(model, run.folder / FINAL, _card(card, identity, step, curve))
     fabric.barrier()
     return Outcome(step, total, curve)
 
@@ -219,7 +242,8 @@ def _step(
     pieces = list(zip(x.chunk(run.accumulate), y.chunk(run.accumulate), strict=True))
     for i, (xs, ys) in enumerate(pieces):
         with fabric.no_backward_sync(module, enabled=i < len(pieces) - 1):
-            part = criterion(module(xs, **batch.member).float(), ys) * (len(xs) / len(x))
+            predicted, target = module(xs, ys, **batch.member)
+            part = criterion(predicted.float(), target) * (len(xs) / len(x))
             fabric.backward(part)
         loss += part.detach()
     if recipe.clip:
@@ -265,6 +289,13 @@ def _card(
     return {**(card or {}), **identity, "step": step, "curve": curve}
 
 
+def _export(model: nn.Module, path: Path, card: dict[str, Any]) -> None:
+    """Write the weights in our format, and a model's beside it in the published one."""
+    weights.save(model, path, card)
+    if isinstance(model, Hourglass):
+        save_published(model, path.with_suffix(".pth"))
+
+
 def _read_state(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     path = folder / STATE
     if not path.is_file():
@@ -273,9 +304,7 @@ def _read_state(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None
     if not isinstance(state, dict) or "identity" not in state:
         raise UsageError(f"{path} is no training state; name another folder")
     if state["identity"] != identity:
-        differing = [
-            part for part in identity if state["identity"].get(part) != identity[part]
-        ]
+        differing = [part for part in identity if state["identity"].get(part) != identity[part]]
         raise UsageError(
             f"{folder} holds a training with another {', '.join(differing)}; name another folder, "
             f"or remove {path} to begin anew"

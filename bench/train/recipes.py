@@ -67,7 +67,9 @@ class Recipe:
             return rise * self.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
         done = step // steps_per_epoch
         fifths = done // 5 if self.decay_fifth else 0
-        return rise * self.rate * self.decay ** (done - fifths) * (self.decay_fifth or 1.0) ** fifths
+        return (
+            rise * self.rate * self.decay ** (done - fifths) * (self.decay_fifth or 1.0) ** fifths
+        )
 
     def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser over all weights that learn."""
@@ -161,5 +163,13 @@ def recipe_for(host: str, name: str = "code") -> Recipe:
     names = sorted({n for _, n in RECIPES})
     if name not in names:
         raise unknown("recipe", name, names)
-    return Recipe(name=name, loss=host, rate=5e-4, weight_decay=0.01, epochs=60, batch=16,
-                  flip="random", stride=81)
+    return Recipe(
+        name=name,
+        loss=host,
+        rate=5e-4,
+        weight_decay=0.01,
+        epochs=60,
+        batch=16,
+        flip="random",
+        stride=81,
+    )

@@ -75,8 +75,9 @@ class Viewpoints:
             )
         # Every place at which a window can begin is as likely as every other.
         places = np.maximum(lengths[eligible] - frames + 1, 1)
-        picks = eligible[np.searchsorted(np.cumsum(places), rng.integers(places.sum(), size=count),
-                                         side="right")]
+        picks = eligible[
+            np.searchsorted(np.cumsum(places), rng.integers(places.sum(), size=count), side="right")
+        ]
         drawn = [self._window(rng, int(clip), frames) for clip in picks]
         return np.stack([x for x, _ in drawn]), np.stack([y for _, y in drawn])
 

@@ -1,0 +1,143 @@
+"""The train command: data, model and recipe to weights in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import h2ot_core
+from bench.case import Case
+from bench.data.detector import DetectorNoise
+from bench.data.takes import DataSet
+from bench.errors import UsageError
+from bench.evaluation import default_protocol, evaluate
+from bench.train import trunk
+from bench.train.feeds import dataset_feed, split_validation
+from bench.train.loop import BEST, FINAL, Outcome, Run, fit
+from bench.train.recipes import Recipe
+
+ON_TEST = "chosen on the test split, as the published code does"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, on what, how, and where to.
+
+    Attributes:
+        case: the configuration; its device and input are not used.
+        data: opens the data set.
+        recipe: see :class:`Recipe`.
+        run: see :class:`Run`.
+        validation: share of the training clips to choose the epoch by; 0 for none.
+        validate_on_test: choose the epoch on the test split instead, as published.
+    """
+
+    case: Case
+    data: Callable[[], DataSet]
+    recipe: Recipe
+    run: Run
+    validation: float = 0.05
+    validate_on_test: bool = False
+
+
+def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
+    """Train a configuration; the same call goes on where the folder's state says.
+
+    Raises:
+        UsageError: if the device or folder cannot be used.
+        DataError: if the data cannot be used.
+    """
+    device = _device(job.run)
+    data = job.data()
+    torch.manual_seed(job.recipe.seed)
+    model = h2ot_core.build(**job.case.build_arguments())
+    if job.validate_on_test:
+        takes, aside, how = list(data.takes("train")), list(data.takes("test")), ON_TEST
+    else:
+        takes, aside = split_validation(data.takes("train"), job.validation)
+        clips = len({take.clip for take in aside})
+        how = f"chosen on {clips} clips of the training split, set aside" if aside else "the last"
+    feed = dataset_feed(
+        data,
+        takes,
+        frames=model.schedule.frames,
+        channels=model.host.channels,
+        recipe=job.recipe,
+        device=device,
+    )
+    watch = _watch(replace(data, load=lambda split: aside)) if aside else None
+    for note in data.notes:
+        say(f"note: {note}")
+    say(f"model: {job.case.label}, {sum(p.numel() for p in model.parameters())} parameters")
+    say(f"data: {data.name}, {feed.description['windows']} windows of {len(takes)} takes")
+    say(f"recipe: {job.recipe}")
+    say(f"weights kept: {how}")
+    outcome = fit(model, feed, job.recipe, job.run, validate=watch, card={"chosen": how})
+    _report(outcome, job.run, say)
+    return outcome
+
+
+def train_trunk(
+    motion: Path | None, recipe: Recipe, run: Run, say: Callable[[str], None] = lambda line: None
+) -> Outcome:
+    """Train the elastic trunk; the same call goes on where the folder's state says.
+
+    Args:
+        motion: an open motion file beside generated motion; None for generated motion alone.
+        recipe: the trunk's, perhaps with another budget.
+        run: see :class:`Run`.
+        say: takes lines for the user.
+    """
+    noise = DetectorNoise()
+    recorded, made, aside, name = trunk.training_clips(motion)
+    feed = trunk.TrunkFeed(
+        recorded, made, noise, recipe.epochs * trunk.STEPS_PER_EPOCH, recipe.seed,
+        about={"data": name},
+    )  # fmt: skip
+    say(f"trunk: {dict(trunk.SIZES)}, {len(trunk.members())} configurations and shorter windows")
+    say(f"data: {name}: {len(recorded)} recorded and {len(made)} generated clips")
+    outcome = fit(
+        trunk.make_trunk(recipe.seed),
+        feed,
+        recipe,
+        run,
+        validate=trunk.Watch(aside, noise),
+        card={"chosen": "the last", "validation_clips": [clip.name for clip in aside]},
+    )
+    _report(outcome, run, say)
+    return outcome
+
+
+def _report(outcome: Outcome, run: Run, say: Callable[[str], None]) -> None:
+    for point in outcome.curve[-1:]:
+        say(", ".join(f"{name} {value:g}" for name, value in point.items()))
+    if outcome.done:
+        best = f", the best of the curve {run.folder / BEST}" if outcome.curve else ""
+        say(f"weights: {run.folder / FINAL}{best}")
+    else:
+        say(f"step {outcome.step} of {outcome.total}; the same command goes on")
+
+
+def _watch(data: DataSet) -> Callable[[nn.Module], Mapping[str, float]]:
+    """Measures a model on the takes set aside."""
+
+    def measure(model: nn.Module) -> Mapping[str, float]:
+        assert isinstance(model, h2ot_core.Hourglass)
+        result = evaluate(model, data, default_protocol(model, data), progress=False)
+        return {"mpjpe_mm": result.mean["mpjpe_mm"]}
+
+    return measure
+
+
+def _device(run: Run) -> torch.device:
+    """Where the data lie: beside the model."""
+    if run.accelerator != "cuda":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
