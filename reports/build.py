@@ -19,7 +19,8 @@ from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
 from reports import plots
-from reports.figures import draw_figures
+from reports.accuracy import collect_accuracy, divide, sections
+from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
 from reports.tables import Table, batches, breakdown, further, paper_table
 
@@ -62,14 +63,21 @@ def build(records_path: Path, out: Path) -> Path:
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    results = collect(records)
-    setting = _main_setting(records)
-    tables = [paper_table(number, results, setting) for number in TABLES]
+    trained, plain = divide(records)
+    accuracy = collect_accuracy(trained)
+    results = collect(plain)
+    setting = _main_setting(plain or trained)
+    tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
     # An evaluation of accuracy alone has nothing to show in the columns of that sheet.
-    others = [r for c, r in results.items() if c not in standing and (r.values or r.reasons)]
-    parts = ["# H2OT ablation report", _heading(records, results, setting), _LEGEND]
+    others = [
+        r
+        for c, r in results.items()
+        if c not in standing and ({*r.values, *r.reasons} - set(SHOWN_AS_FIGURES))
+    ]
+    legend = _LEGEND + (_TRAINED if accuracy is not None else _UNTRAINED)
+    parts = ["# H2OT ablation report", _heading(records, results, setting), legend]
     for table in tables:
         name = f"table_{table.number}.csv"
         table.csv().to_csv(folder / name, index=False)
@@ -91,6 +99,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         parts.append("## Plots")
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
     parts += _batches(results, folder, records, setting)
+    parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
     parts += _failures(records)
@@ -110,9 +119,13 @@ round. `flops_paper` (column FLOPs) counts as the paper does, without attention 
 `flops_full` counts every product. GPU Memory is answered by an estimate of the peak of a training \
 step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN is in pixels \
 between detector and clean projection; the detector is a model whose noise is calibrated to the \
-paper's value for all frames, so only its differences from row to row are a result. Nothing is \
-said of accuracy: the paper's MPJPE is on Human3.6M with trained weights, which these runs do not \
-have."""
+paper's value for all frames, so only its differences from row to row are a result."""
+_UNTRAINED = """ Nothing is said of accuracy: the paper's MPJPE is on Human3.6M with trained \
+weights, which these runs do not have; `python -m bench accuracy` measures that of a shipped \
+trunk."""
+_TRAINED = """ Speed and memory are of full-size models with untrained weights; MPJPE and FN are \
+of a small trained trunk on other data than Human3.6M, as their headings say, and not comparable \
+with the paper's values."""
 
 
 def _setting(case: Case) -> dict[str, Any]:

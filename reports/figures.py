@@ -38,6 +38,8 @@ _HOSTS = {
     "mhformer": "MHFormer",
 }
 _POSES = ("skeletons_2d_px", "skeletons_3d_m", "skeletons_kept")
+SHOWN_AS_FIGURES = ("selected_frames", *_POSES)
+"""Metrics that no table shows."""
 
 
 def draw_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:

@@ -65,7 +65,7 @@ def _name(strategy: str) -> str:
     return _NAMES.get(strategy, strategy.replace("TPMO", "TPMo").replace("+", " + "))
 
 
-def _colours(names: pd.Series) -> dict[str, str]:
+def palette(names: pd.Series) -> dict[str, str]:
     """Strategy to colour, in the order of the legend."""
     others = [name for name in dict.fromkeys(names) if name not in _COLOURS]
     spare = sns.color_palette("husl", len(others)).as_hex()
@@ -73,7 +73,8 @@ def _colours(names: pd.Series) -> dict[str, str]:
     return {name: colour for name, colour in every.items() if name in set(names)}
 
 
-def _save(figure: Figure, folder: Path, name: str) -> None:
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a picture and forget it."""
     figure.savefig(folder / name, bbox_inches="tight")
     plt.close(figure)
 
@@ -92,7 +93,7 @@ def _model(host: str) -> str:
 def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     data = table.assign(gflops=table["flops_full"] / 1e9)
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
-    colours = _colours(data["strategies"])
+    colours = palette(data["strategies"])
     sns.scatterplot(
         data=data, x="gflops", y="clips_per_s", hue="strategies", hue_order=list(colours),
         palette=colours, style="model", s=85, ax=axis,
@@ -114,7 +115,7 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
         one.set_major_formatter(plain)
         one.set_minor_formatter(NullFormatter())
     axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
-    _save(figure, folder, "flops_speed.png")
+    save(figure, folder, "flops_speed.png")
     return (
         "flops_speed.png",
         "Speed against FLOPs (flops_full). On a host's dashed line a configuration does as many "
@@ -132,7 +133,7 @@ def _speedups(
             continue
         if "flops_full" in base.values and "flops_full" in result.values:
             implied = base.values["flops_full"] / result.values["flops_full"]
-            lines.append((implied, result.speedup, _name_of(case), f"{_model(case.host)}, here"))
+            lines.append((implied, result.speedup, name_of(case), f"{_model(case.host)}, here"))
     printed = rows(4)
     first = printed[0]
     for row in printed[1:]:
@@ -140,14 +141,14 @@ def _speedups(
         gained = (row.value("fps_per_frame") or 0) / (first.value("fps_per_frame") or 1)
         printed_case = row.case()
         if printed_case is not None:
-            name = _name_of(printed_case)
+            name = name_of(printed_case)
             lines.append((implied, gained, name, "MixSTE, paper's Table 4 (RTX 3090)"))
     data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source"])
     data = data.drop_duplicates()
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
     sns.scatterplot(
         data=data, x="implied", y="gained", hue="strategies", style="source", s=85,
-        hue_order=list(_colours(data["strategies"])), palette=_colours(data["strategies"]),
+        hue_order=list(palette(data["strategies"])), palette=palette(data["strategies"]),
         ax=axis,
     )  # fmt: skip
     high = float(data[["implied", "gained"]].max().max()) * 1.04
@@ -157,7 +158,7 @@ def _speedups(
         xlim=(1, high), ylim=(0.95, high),
     )  # fmt: skip
     axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
-    _save(figure, folder, "speedup.png")
+    save(figure, folder, "speedup.png")
     return (
         "speedup.png",
         "Measured against FLOPs-implied speed-up over the unpruned host. On the dashed line every "
@@ -166,7 +167,8 @@ def _speedups(
     )
 
 
-def _name_of(case: Case) -> str:
+def name_of(case: Case) -> str:
+    """The strategies of a case, for a legend."""
     return _name("+".join(filter(None, (case.prune, case.recover))).upper() or "none")
 
 
@@ -184,7 +186,7 @@ def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     axis.margins(x=0.12)
     axis.grid(axis="y", visible=False)
     axis.legend(loc="lower right")
-    _save(figure, folder, "ratio.png")
+    save(figure, folder, "ratio.png")
     return "ratio.png", "Share of inference time spent on pruning and on recovering."
 
 
@@ -216,5 +218,5 @@ def draw_batches(results: Mapping[Case, Results], folder: Path, title: str) -> t
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(title=None, fontsize="x-small")
-    _save(figure, folder, "batch_size.png")
+    save(figure, folder, "batch_size.png")
     return "batch_size.png", "Speed and inference memory against clips per forward pass."

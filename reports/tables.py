@@ -11,6 +11,7 @@ import pandas as pd
 from bench.case import Case
 from bench.paper import DESCRIPTIVE, Misprint, PaperRow, remarks, rows
 from bench.units import giga, millions, percent, rounded
+from reports.accuracy import Accuracy, fill
 from reports.results import Results
 
 Find = Callable[[Case | None], Results | None]
@@ -272,7 +273,12 @@ def _descriptive_headings(row: PaperRow) -> tuple[str, ...]:
     return ("Row", "Method", *_PLAIN[row.table], "r", "b")
 
 
-def paper_table(number: int, results: Mapping[Case, Results], setting: Mapping[str, Any]) -> Table:
+def paper_table(
+    number: int,
+    results: Mapping[Case, Results],
+    setting: Mapping[str, Any],
+    accuracy: Accuracy | None = None,
+) -> Table:
     """Answer one of the paper's tables.
 
     Args:
@@ -280,6 +286,7 @@ def paper_table(number: int, results: Mapping[Case, Results], setting: Mapping[s
         results: what was measured.
         setting: fields of the cases to look for that are no part of a configuration: batch,
             device, dtype, threads, motion.
+        accuracy: fills the columns that need trained weights.
     """
 
     def find(case: Case | None) -> Results | None:
@@ -293,7 +300,7 @@ def paper_table(number: int, results: Mapping[Case, Results], setting: Mapping[s
         line = {}
         for column in columns:
             marks = [_note(notes, remark) for remark in remarks(row, column.name)]
-            line[column.name] = _cell(column, row, find, tuple(marks))
+            line[column.name] = _cell(column, row, find, tuple(marks), accuracy)
         cells.append(line)
     # Remarks on how a row is described have no cell of their own.
     for row in printed:
@@ -304,9 +311,10 @@ def paper_table(number: int, results: Mapping[Case, Results], setting: Mapping[s
     for row in printed:
         result = find(row.case())
         extras.append(tuple(_extra(result, metric, text) for _, _, metric, text in _EXTRA))
+    trained = {c.name: any(fill(accuracy, c.name, row.case()) for row in printed) for c in columns}
     headings = (
         *_descriptive_headings(printed[0]),
-        *(c.heading for c in columns),
+        *(_heading(c, accuracy) if trained[c.name] else c.heading for c in columns),
         *(heading for _, heading, _, _ in _EXTRA),
     )
     return Table(number, headings, printed, tuple(cells), tuple(extras), tuple(notes))
@@ -324,7 +332,18 @@ def _note(notes: list[str], remark: Misprint) -> int:
     return notes.index(text) + 1
 
 
-def _cell(column: Column, row: PaperRow, find: Find, notes: tuple[int, ...]) -> Cell:
+def _heading(column: Column, accuracy: Accuracy | None) -> str:
+    """With what ours was measured, since the paper's was measured with something else."""
+    return f"{column.heading}<br>ours: {accuracy.name}" if accuracy is not None else column.heading
+
+
+def _cell(
+    column: Column,
+    row: PaperRow,
+    find: Find,
+    notes: tuple[int, ...],
+    accuracy: Accuracy | None,
+) -> Cell:
     printed = row.value(column.name)
     paper = row.cells[column.name]
     reference = row.reference if column.change else None
@@ -336,6 +355,9 @@ def _cell(column: Column, row: PaperRow, find: Find, notes: tuple[int, ...]) -> 
     result = find(row.case())
     if row.case() is None:
         return Cell(paper, "", "", "no", "not measured: no host of this package", notes)
+    trained = fill(accuracy, column.name, row.case())
+    if trained and accuracy is not None:
+        return Cell(paper, trained, "", "no", f"other data and weights: {accuracy.name}", notes)
     if not column.metrics:
         return Cell(paper, "", "", "no", column.reason, notes)
     values = result.values if result is not None else {}

@@ -190,3 +190,12 @@ def cases(tables: Iterable[int]) -> list[Case]:
 def main_cases() -> list[Case]:
     """Baseline, HoT and H2OT of every host in Table 7 (MHFormer: baseline, TPC, TPM)."""
     return cases([7])
+
+
+def frame_rates() -> dict[str, tuple[str, str]]:
+    """Table 9: frames per second to the printed MPJPE without pruning and of H2OT, mm."""
+    with (_HERE / "table_9.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    found = {line["video_hz"]: line["mpjpe_mm"] for line in lines if line["scheme"] == "none"}
+    pruned = {line["video_hz"]: line["mpjpe_mm"] for line in lines if line["scheme"] == "H2OT"}
+    return {rate: (error, pruned[rate]) for rate, error in found.items()}

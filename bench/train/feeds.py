@@ -34,7 +34,7 @@ class Batch:
 
 
 class Feed(Protocol):
-    """A source of batches; equal steps give equal batches, so a resumed training repeats nothing."""
+    """A source of batches; equal steps give equal batches, so a resumed run repeats nothing."""
 
     @property
     def steps(self) -> int:
