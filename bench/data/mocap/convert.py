@@ -14,21 +14,21 @@ from typing import Any, Final
 import numpy as np
 
 from bench.data.mocap.asf import Skeleton, read_amc, read_asf
-from bench.data.mocap.bvh import read_bvh
+from bench.data.mocap.bvh import Bvh, Joint, read_bvh
 from bench.data.mocap.rotations import Real
 from bench.data.motion import Clip, save_motion
 from bench.data.skeleton import JOINT_NAMES
 from bench.data.takes import DataError
 
 ASF_JOINTS: Final[dict[str, tuple[str, ...]]] = {
-    "Hip": ("root",),
+    "Hip": ("lhipjoint", "rhipjoint"),
     "RHip": ("rhipjoint",),
     "RKnee": ("rfemur",),
     "RFoot": ("rtibia",),
     "LHip": ("lhipjoint",),
     "LKnee": ("lfemur",),
     "LFoot": ("ltibia",),
-    "Spine": ("lowerback", "upperback"),
+    "Spine": ("lowerback",),
     "Thorax": ("thorax",),
     "Neck/Nose": ("lowerneck", "upperneck"),
     "Head": ("head",),
@@ -39,17 +39,18 @@ ASF_JOINTS: Final[dict[str, tuple[str, ...]]] = {
     "RElbow": ("rhumerus",),
     "RWrist": ("rradius",),
 }
-"""The 17 joints as ends of the bones of the CMU skeleton, or the mean of two."""
+"""The 17 joints as ends of the bones of the CMU skeleton, or the mean of two: its root lies above
+the hips, and its neck has two bones where Human3.6M has a point in the middle."""
 
 BVH_JOINTS: Final[dict[str, tuple[str, ...]]] = {
-    "Hip": ("Hips",),
+    "Hip": ("LeftUpLeg", "RightUpLeg"),
     "RHip": ("RightUpLeg",),
     "RKnee": ("RightLeg",),
     "RFoot": ("RightFoot",),
     "LHip": ("LeftUpLeg",),
     "LKnee": ("LeftLeg",),
     "LFoot": ("LeftFoot",),
-    "Spine": ("Spine", "Spine1"),
+    "Spine": ("Spine",),
     "Thorax": ("Neck",),
     "Neck/Nose": ("Neck1", "Head"),
     "Head": ("Head/end",),
@@ -67,6 +68,7 @@ UNITS: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": _INCH, "cmu": _INCH /
 """Metres per unit; "cmu" is that of the CMU database, inches times 0.45."""
 
 _CMU_ONLY: Final = "LHipJoint"  # a joint that only the BVH conversions of CMU have
+_ON_THORAX: Final = ("Neck", "LeftShoulder", "RightShoulder")
 _HEIGHT_M: Final = (0.8, 2.6)  # of the head above the ankles, along straight bones
 _PATHS: Final = ((10, 9, 8, 7, 0, 1, 2, 3), (10, 9, 8, 7, 0, 4, 5, 6))
 
@@ -125,6 +127,10 @@ def import_motion(
     `folder`, its name up to the first "_". The action is the file's name unless `actions` has
     another. Motion is interpolated linearly from its rate to `fps`, and turned so that z is up.
 
+    BVH conversions of the CMU database (known by their joint LHipJoint) begin with a T-pose and
+    have lost the length of the thorax bone. The T-pose is left out, and the bone is put back with
+    the length of the one below it, which it has to 1% in the database.
+
     Args:
         folder: to read.
         out: motion file to write, whole or not at all.
@@ -144,9 +150,7 @@ def import_motion(
         DataError: there is no file, none can be used, or an argument does not fit them.
     """
     folder = Path(folder)
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in (".amc", ".bvh")
-    )  # fmt: skip
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".amc", ".bvh"))
     if not files:
         raise DataError(f"{folder}: has no .amc or .bvh file; expected some, so check the folder")
     if fps < 1 or not source_fps > 0:
@@ -276,7 +280,7 @@ def _from_amc(path: Path, naming: Naming, skeletons: dict[Path, Skeleton]) -> tu
 
 def _from_bvh(path: Path, naming: Naming) -> tuple[Real, float]:
     """Return the poses, (T, 17, 3) metres, and the frame rate of a BVH file."""
-    file = read_bvh(path)
+    file = _mended(read_bvh(path))
     places = file.positions()
     poses = _gathered(path, places, naming.joints or BVH_JOINTS)
     if naming.unit is not None:
@@ -287,6 +291,28 @@ def _from_bvh(path: Path, naming: Naming) -> tuple[Real, float]:
         poses *= UNITS["cm"]
     _check_height(path, poses, "centimetres")
     return poses, file.fps
+
+
+def _mended(file: Bvh) -> Bvh:
+    """Undo the two oddities of BVH conversions of the CMU database, where they are there."""
+    joints = {joint.name: joint for joint in file.joints}
+    if not {_CMU_ONLY, "Spine1", *_ON_THORAX} <= set(joints):
+        return file
+    channels = file.channels
+    root = file.joints[0].channels
+    turning = [k for k, name in enumerate(root) if name.endswith("rotation")]
+    if len(channels) > 1 and not channels[0, turning].any():
+        channels = channels[1:]  # nobody is recorded facing exactly forward
+    below = joints["Spine1"]
+    thorax = np.array([0.0, np.linalg.norm(below.offset), 0.0])
+    lost = not any(joints[name].offset.any() for name in _ON_THORAX)
+    mended = [
+        Joint(joint.name, joint.parent, thorax, joint.channels)
+        if lost and joint.name in _ON_THORAX
+        else joint
+        for joint in file.joints
+    ]
+    return Bvh(mended, channels, file.fps)
 
 
 def _gathered(
