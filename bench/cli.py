@@ -1,4 +1,4 @@
-"""The command line: count, run, figures, report, lift, evaluate."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ _EPILOG = """examples:
   python -m bench report                           the report from what is stored
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
   python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
+  python -m bench motion import cmu/ cmu.npz       ASF/AMC and BVH files as a motion file
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 2 bad input, 130 interrupted)."""
+    """Run a command; returns the exit status (0 done, 1 in part, 2 bad input, 130 interrupted)."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
         plugins.load_all()
         for name in getattr(given, "plugin", ()):
             plugins.load(name)
-        given.run(given)
+        status = given.run(given)
     except (
         UsageError,
         MotionError,
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; {given.interrupted}", file=sys.stderr)
         return 130
-    return 0
+    return int(status or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     command.add_train(commands, _add_own, _own_case)
     command.add_accuracy(commands, STORE, OUT, _report)
+    _add_motion(commands)
     return parser
 
 
@@ -244,6 +246,44 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.set_defaults(
         run=_evaluate, table=None, interrupted="nothing of this evaluation is stored"
     )
+
+
+def _add_motion(commands: Any) -> None:
+    motion = commands.add_parser("motion", help="make motion files for --motion")
+    actions = motion.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    imported = actions.add_parser(
+        "import",
+        help="from ASF/AMC and BVH files",
+        description="Convert the AMC (with their ASF) and BVH files in FOLDER and below it to one "
+        "open motion file: 17 joints of Human3.6M, metres, z up. Skeletons of the CMU database are "
+        "known; describe others in a mapping. A file that cannot be read is reported and left out, "
+        "and the exit status is then 1.",
+    )
+    imported.add_argument("folder", metavar="FOLDER", type=Path)
+    imported.add_argument("out", metavar="OUT.npz", type=Path)
+    imported.add_argument(
+        "--mapping",
+        metavar="FILE",
+        type=Path,
+        help='JSON such as {"unit": "cm", "up": "y", "skip": 0, "joints": {"Hip": "Hips", "Head": '
+        '["Head", "end"], ...}} with all 17 joints',
+    )
+    imported.add_argument(
+        "--actions", metavar="FILE", type=Path, help="CSV with columns file,action (file names)"
+    )
+    imported.add_argument(
+        "--fps", type=_positive, default=50, help="frames per second to write (50)"
+    )
+    imported.add_argument(
+        "--source-fps", type=float, default=120.0, help="of AMC files, which do not say (120)"
+    )
+    imported.add_argument(
+        "--test-subjects",
+        metavar="NAME",
+        nargs="+",
+        help="subjects of the test split (every fifth)",
+    )
+    imported.set_defaults(run=_motion_import)
 
 
 def _positive(text: str) -> int:
@@ -561,6 +601,31 @@ def _evaluate(given: argparse.Namespace) -> None:
         ),
         say=print,
     )
+
+
+def _motion_import(given: argparse.Namespace) -> int:
+    from bench.data.mocap.convert import import_motion
+
+    try:
+        done = import_motion(
+            given.folder,
+            given.out,
+            mapping=given.mapping,
+            actions=given.actions,
+            fps=given.fps,
+            source_fps=given.source_fps,
+            test_subjects=given.test_subjects,
+            progress=sys.stderr.isatty(),
+        )
+    except OSError as error:
+        raise UsageError(f"cannot write {given.out}: {error.strerror}") from None
+    for line in done.broken:
+        print(f"left out: {line}", file=sys.stderr)
+    split = f"test: {', '.join(done.test_subjects)}" if done.test_subjects else "all train"
+    print(f"{given.out}: {done.clips} clips, {done.frames} frames at {given.fps} Hz ({split})")
+    if done.broken:
+        print(f"{len(done.broken)} files could not be read, see above", file=sys.stderr)
+    return 1 if done.broken else 0
 
 
 def _report(given: argparse.Namespace) -> None:

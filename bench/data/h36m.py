@@ -160,7 +160,7 @@ class _Reader:
                 continue
             name = f"{subject}/{action}"
             try:
-                merged = action_of(action)
+                merged = action_of(str(action))
             except KeyError as error:
                 raise DataError(f"{self.poses_file}: {name}: {error.args[0]}") from None
             views = _entry(self.joints_file, joints, action, f"action of {subject}")

@@ -40,7 +40,7 @@ def load_3dhp(folder: str | os.PathLike[str]) -> DataSet:
     (`univ_annot3` as published) is for the one who made it.
 
     2D joints that are not finite are interpolated; frames of which the 3D is not finite do not
-    count (`valid`). The frame rate is that of most sequences; five were filmed at 50 Hz.
+    count (`valid`). The frame rate is that of most sequences; some were filmed at 50 Hz.
 
     Args:
         folder: has `data_train_3dhp.npz` and `data_test_3dhp.npz`; one will do for its split.

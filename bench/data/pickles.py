@@ -244,9 +244,8 @@ def _from_buffer(
         or axes is not None
     ):
         raise _Refused(f"calls numpy._frombuffer with {_short(kind)}, {_short(shape)}")
-    return np.frombuffer(bytes(raw), dtype=kind.dtype).reshape(
-        shape, order="F" if order == "F" else "C"
-    )
+    flat = np.frombuffer(bytes(raw), dtype=kind.dtype).view(_Array)
+    return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(kind: object, raw: object = b"") -> Any:

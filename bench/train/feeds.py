@@ -133,8 +133,8 @@ class TakeFeed:
         size = min(recipe.batch, self._count)
         mine = order[place * size : (place + 1) * size][part::parts]
         if recipe.flip == "random":
-            coins = torch.Generator().manual_seed(seed_of(recipe.seed, "flip", step, part))
-            flip = torch.rand(len(mine), generator=coins) < 0.5
+            coins = torch.Generator().manual_seed(seed_of(recipe.seed, "flip", step))
+            flip = (torch.rand(size, generator=coins) < 0.5)[part::parts]
         else:
             flip = (
                 mine % 2 == 1

@@ -1,0 +1,1 @@
+"""Recorded motion in the files of motion capture: ASF/AMC and BVH."""
