@@ -68,6 +68,13 @@ def figures(session: nox.Session) -> None:
 
 
 @nox.session
+def accuracy(session: nox.Session) -> None:
+    """Measure what every row does to the error of the trunk; --quick, or --scale paper on a GPU."""
+    _install(session)
+    session.run("python", "-m", "bench", "accuracy", "--report", *session.posargs)
+
+
+@nox.session
 def ablation(session: nox.Session) -> None:
     """Measure all tables and figures and write the report; --quick for the main rows only."""
     _install(session)

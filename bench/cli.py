@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_lift(commands)
     _add_evaluate(commands)
     command.add_train(commands, _add_own, _own_case)
-    command.add_accuracy(commands, STORE, OUT, _report)
+    command.add_accuracy(commands, STORE, OUT, _report, _card)
     _add_motion(commands)
     return parser
 
@@ -632,3 +632,9 @@ def _report(given: argparse.Namespace) -> None:
     from reports.build import build
 
     print(f"report: {build(given.store, given.out)}")
+
+
+def _card(records: Path, header: dict[str, Any], path: Path) -> None:
+    from reports.card import write_card
+
+    print(f"model card: {write_card(records, header, path)}")

@@ -50,6 +50,11 @@ class Trunk:
             raise h2ot_core.ConfigError(f"the trunk is {own}, the case is {given}.")
         return self.model.build(**arguments)
 
+    def header(self) -> dict[str, Any]:
+        """What its file says, with the digest and the number of parameters."""
+        count = sum(p.numel() for p in self.model.parameters())
+        return {**self.card, "digest": self.digest, "parameters": count}
+
     def describe(self) -> dict[str, Any]:
         """What a record says of the weights."""
         recipe = self.card.get("recipe", {})

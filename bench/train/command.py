@@ -122,7 +122,9 @@ def _train(given: argparse.Namespace, own_case: OwnCase) -> None:
     )
 
 
-def add_accuracy(commands: Any, store: Path, out: Path, report: Callable[..., None]) -> None:
+def add_accuracy(
+    commands: Any, store: Path, out: Path, report: Callable[..., None], card: Callable[..., None]
+) -> None:
     """The accuracy command."""
     accuracy = commands.add_parser(
         "accuracy",
@@ -143,6 +145,9 @@ def add_accuracy(commands: Any, store: Path, out: Path, report: Callable[..., No
     accuracy.add_argument("--report", action="store_true", help="write the report when done")
     accuracy.add_argument("--out", type=Path, default=out, help=f"folder of the report ({out})")
     accuracy.add_argument(
+        "--card", type=Path, metavar="FILE", help="write the trunk's model card when done"
+    )
+    accuracy.add_argument(
         "--scale", default="trunk", choices=("trunk", "paper"),
         help="paper: full-size MixSTE and MotionBERT, none, HoT and H2OT, from scratch",
     )  # fmt: skip
@@ -161,10 +166,12 @@ def add_accuracy(commands: Any, store: Path, out: Path, report: Callable[..., No
         "--part", type=float, default=8.0, metavar="MINUTES",
         help="leave after so long, to be called again (8); 0 for when done",
     )  # fmt: skip
-    accuracy.set_defaults(run=lambda given: _accuracy(given, report))
+    accuracy.set_defaults(run=lambda given: _accuracy(given, report, card))
 
 
-def _accuracy(given: argparse.Namespace, report: Callable[..., None]) -> None:
+def _accuracy(
+    given: argparse.Namespace, report: Callable[..., None], card: Callable[..., None]
+) -> None:
     from bench.data.windows import MotionSource
 
     motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
@@ -185,6 +192,8 @@ def _accuracy(given: argparse.Namespace, report: Callable[..., None]) -> None:
             threads=given.threads,
         )
         accuracy.take(session, given.store)
+        if given.card:
+            card(given.store, session.trunk.header(), given.card)
     if given.report:
         report(given)
     else:

@@ -156,6 +156,10 @@ def fit(
     begun = saved = time.monotonic()
     sums = sums.to(fabric.device)
 
+    def now() -> float:
+        """Seconds of training so far, over all parts."""
+        return elapsed + time.monotonic() - begun
+
     def save() -> None:
         nonlocal saved
         if fabric.is_global_zero:
@@ -165,7 +169,7 @@ def fit(
                 "curve": curve,
                 "best": best,
                 "sums": sums,
-                "seconds": elapsed + time.monotonic() - begun,
+                "seconds": now(),
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
@@ -193,7 +197,7 @@ def fit(
                 if value < best:
                     best = value
                     if fabric.is_global_zero:
-                        _export(model, run.folder / BEST, _card(card, identity, step, curve))
+                        _export(model, run.folder / BEST, _card(card, identity, step, curve, now()))
                 save()
             out_of_time = run.stop_after_s and time.monotonic() - begun > run.stop_after_s
             if _agreed(fabric, bool(out_of_time)):
@@ -205,7 +209,7 @@ def fit(
         progress.close()
     save()
     if step >= total and fabric.is_global_zero:
-        _export(model, run.folder / FINAL, _card(card, identity, step, curve))
+        _export(model, run.folder / FINAL, _card(card, identity, step, curve, now()))
     fabric.barrier()
     return Outcome(step, total, curve)
 
@@ -284,9 +288,13 @@ def _identity(model: nn.Module, feed: Feed, recipe: Recipe) -> dict[str, Any]:
 
 
 def _card(
-    card: Mapping[str, Any] | None, identity: dict[str, Any], step: int, curve: list[Any]
+    card: Mapping[str, Any] | None,
+    identity: dict[str, Any],
+    step: int,
+    curve: list[Any],
+    seconds: float,
 ) -> dict[str, Any]:
-    return {**(card or {}), **identity, "step": step, "curve": curve}
+    return {**(card or {}), **identity, "step": step, "curve": curve, "seconds": round(seconds)}
 
 
 def _export(model: nn.Module, path: Path, card: dict[str, Any]) -> None:

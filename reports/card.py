@@ -1,0 +1,105 @@
+"""The model card of a trunk: what its file says of itself, and what it was found to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from bench import store
+from bench.errors import UsageError
+from bench.units import millions, rounded
+from reports.accuracy import MEAN_POSE, by_action, collect_accuracy
+
+
+def write_card(records_path: Path, header: Mapping[str, Any], path: Path) -> Path:
+    """Write the card of a trunk that an accuracy session was taken with.
+
+    Args:
+        records_path: of that session.
+        header: of the trunk's file, see ``h2ot_core.weights.read_card``, with its ``digest`` and
+            ``parameters`` added.
+        path: of the markdown file; replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: if the records are of another trunk or cannot be read.
+    """
+    records = store.read(records_path)
+    found = collect_accuracy(records)
+    if found is None or found.about["weights"] != header["digest"]:
+        raise UsageError(
+            f"{records_path} holds no accuracy of the trunk {header['digest']}; run "
+            f"`python -m bench accuracy` with it first"
+        )
+    recipe, feed, sizes = header["recipe"], header["feed"], header["arguments"]
+    about = found.about
+    actions = by_action(found)
+    curve = pd.DataFrame(header["curve"]).rename(
+        columns={
+            "loss": "mean loss since",
+            "mpjpe_mm": "no pruning (mm)",
+            "mpjpe_hot_mm": "HoT (mm)",
+            "mpjpe_h2ot_mm": "H2OT (mm)",
+        }
+    )
+    every = max(1, len(curve) // 12)
+    curve = pd.concat([curve.iloc[every - 1 :: every], curve.tail(1)]).drop_duplicates()
+    nothing = [r for r in records if r.metric == MEAN_POSE and r.status == "ok"]
+    beside = (
+        f" The training set's mean pose has an error of {rounded(fmean(nothing[-1].values), 1)} mm "
+        "on the same views."
+        if nothing
+        else ""
+    )
+    aside = ", ".join(header.get("validation_clips", ())) or "none"
+    text = f"""# Model card: elastic MixSTE trunk
+
+One set of weights for every schedule of MixSTE: any window up to {sizes["frames"]} frames, any r \
+and b, any pruner and recoverer. It exists to compare schedules where no full-size weights are at \
+hand, and to try the tools; it is far too small and too little trained to lift well.
+
+- Sizes: {", ".join(f"{name} {value}" for name, value in sizes.items())}; \
+{millions(header["parameters"])} M parameters
+- File: sha256 begins with {header["digest"]}; safetensors, with this training in its header
+- Learned from: {feed["data"]}; windows turned, moved and mirrored at random, seen by the cameras \
+of Human3.6M's subjects S1, S5, S6, S7 and S8, with a modelled detector ({feed["detector"]})
+- Split: the motion file's training subjects and the generator's training split. The test split \
+was not looked at in training; the weights are those of the last step, not chosen by any error
+- Set aside to watch the curve: {aside}
+- Budget: {header["step"]} steps of 972 frames (4 windows of 243, 12 of 81 or 36 of 27), \
+{_duration(header.get("seconds"))}, fp32 on a CPU; {recipe["optimizer"]}, rate {recipe["rate"]:g} \
+falling along a cosine, weight decay {recipe["weight_decay"]:g}, MixSTE's loss; seed \
+{recipe["seed"]}
+- Command: `python -m bench train --trunk --motion FILE --out FOLDER`
+
+The first {feed["short"]:.0%} of the steps see short windows without pruning; after that each step \
+draws the baseline, a shorter window, or one of the configurations of the paper's Tables 2, 4 and 5.
+
+## Learning curve
+
+{curve.to_markdown(index=False, floatfmt=".4g")}
+
+Measured on {len(header.get("validation_clips", ()))} clips set aside, from drawn viewpoints.
+
+## Errors per action
+
+{actions.to_markdown(index=False, disable_numparse=True)}
+
+{about["description"]} {about["views"]} views of {about["frames"]} frames of the test split from \
+{len(set(about["clips"]))} clips, cameras of S9, flip averaged, predicted root zeroed.{beside} \
+`python -m bench accuracy --motion FILE --report` repeats this and adds every other row.
+"""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "duration not recorded"
+    return f"{rounded(seconds / 60, 0)} minutes"
