@@ -131,6 +131,14 @@ def test_a_stride_keeps_whole_windows_and_drops_the_tail() -> None:
     assert starts == [0, 3, 6, 9]
 
 
+def test_centred_windows_are_one_per_frame() -> None:
+    feed = _feed([_take("a/0", 5)], _recipe(batch=5, centred=True))
+    windows = feed.batch(0, 0, 1).x[:, :, 1, 0]
+    assert sorted(windows[:, 4].tolist()) == [0, 1, 2, 3, 4]
+    first = windows[windows[:, 4] == 1][0]
+    assert first.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 4]
+
+
 def test_flips_are_duplicates_or_drawn() -> None:
     takes = [_take("a/0", 18, 1)]
     double = _feed(takes, _recipe(batch=4, flip="duplicate"))

@@ -38,7 +38,9 @@ class Recipe:
         batch: windows per step, over all devices and accumulated parts.
         flip: "duplicate" shows each window also mirrored in each epoch (HoT, MixSTE), "random"
             mirrors each with probability a half (MotionBERT, MotionAGFormer).
-        stride: frames between windows; 0 for as long as the window, padded at both ends.
+        stride: frames between windows, whole ones only; 0 for windows side by side over the whole
+            take, with both ends held.
+        centred: one window around each frame, with both ends held, instead (seq2frame).
         clip: largest norm of the gradient; 0 for any.
         seed: of everything drawn.
     """
@@ -56,6 +58,7 @@ class Recipe:
     batch: int = 4
     flip: Flip = "duplicate"
     stride: int = 0
+    centred: bool = False
     clip: float = 0.0
     seed: int = 0
 
@@ -95,7 +98,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         decay_fifth=0.5,
         epochs=20,
         batch=210,
-        stride=1,
+        centred=True,
         seed=122,
     ),
     ("mhformer", "code"): Recipe(
@@ -107,7 +110,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         decay_fifth=0.5,
         epochs=20,
         batch=128,
-        stride=1,
+        centred=True,
         seed=1,
     ),
     ("motionbert", "paper"): Recipe(
