@@ -27,7 +27,8 @@ class Recipe:
     Attributes:
         name: "paper" or "code" for the published ones.
         loss: host whose published loss is taken; see ``h2ot_core.losses``.
-        optimizer: "adam", "amsgrad" (Adam with amsgrad) or "adamw".
+        optimizer: "adam", "amsgrad" (Adam with amsgrad), "adamw", or "muon" (Muon for hidden
+            matrices at ten times the rate, AdamW for all other weights).
         rate: learning rate at the start.
         weight_decay: of adamw.
         decay: factor on the rate after each epoch.
@@ -47,7 +48,7 @@ class Recipe:
 
     name: str
     loss: str
-    optimizer: Literal["adam", "amsgrad", "adamw"] = "adamw"
+    optimizer: Literal["adam", "amsgrad", "adamw", "muon"] = "adamw"
     rate: float = 4e-5
     weight_decay: float = 0.0
     decay: float = 0.99
@@ -62,6 +63,10 @@ class Recipe:
     clip: float = 0.0
     seed: int = 0
 
+    def share_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of a step as a share of that at the start."""
+        return self.rate_at(step, steps_per_epoch) / self.rate
+
     def rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of a step, counted from 0."""
         total = self.epochs * steps_per_epoch
@@ -74,12 +79,20 @@ class Recipe:
             rise * self.rate * self.decay ** (done - fifths) * (self.decay_fifth or 1.0) ** fifths
         )
 
-    def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser over all weights that learn."""
+    def optimizers_for(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """The optimisers that share all weights that learn."""
         weights = [p for p in model.parameters() if p.requires_grad]
+        rate, decay = self.rate, self.weight_decay
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(weights, lr=self.rate, weight_decay=self.weight_decay)
-        return torch.optim.Adam(weights, lr=self.rate, amsgrad=self.optimizer == "amsgrad")
+            return [torch.optim.AdamW(weights, lr=rate, weight_decay=decay)]
+        if self.optimizer != "muon":
+            return [torch.optim.Adam(weights, lr=rate, amsgrad=self.optimizer == "amsgrad")]
+        hidden = [p for p in weights if p.dim() == 2 and min(p.shape) > 3]
+        others = [p for p in weights if all(p is not h for h in hidden)]
+        return [
+            torch.optim.Muon(hidden, lr=10 * rate, weight_decay=decay, momentum=0.9),
+            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95)),
+        ]
 
     def criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss on predicted and target poses (B, F, J, 3)."""
