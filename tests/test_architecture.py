@@ -249,5 +249,5 @@ def test_nothing_is_unpickled_but_weights(path: str) -> None:
     for name, call in calls(everything()[path]):
         assert name not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec")
         if name == "torch.load":
-            assert path == WEIGHTS
+            assert path == "h2ot_core/checkpoints.py"
             assert "weights_only" in {keyword.arg for keyword in call.keywords}
