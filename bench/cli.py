@@ -1,4 +1,4 @@
-"""The command line: count, run, figures, report, lift."""
+"""The command line: count, run, figures, report, lift, and the gate's commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
 from bench.errors import UsageError
+from bench.gate import cli as gate
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.units import giga, millions
 
@@ -28,19 +29,23 @@ _EPILOG = """examples:
   python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
+  python -m bench regression --base origin/main    has this tree become slower?
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 2 bad input, 130 interrupted)."""
+    """Run a command; returns the exit status.
+
+    0 done, 2 bad input, 130 interrupted; the gate's commands also 1, 3 and 4, see there.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
         plugins.load_all()
         for name in getattr(given, "plugin", ()):
             plugins.load(name)
-        given.run(given)
+        status = given.run(given)
     except (
         UsageError,
         MotionError,
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    return 0
+    return int(status or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     report.set_defaults(run=_report)
     _add_lift(commands)
+    gate.add(commands)
     return parser
 
 

@@ -187,7 +187,8 @@ def hierarchical_ratio(
     """The ratio head / base of two programs, each measured in several processes.
 
     Processes differ by more than samples within one do, so that processes are drawn first, then
-    samples within each. The estimate is the mean over processes of the logarithm of a process's
+    samples within each, their noise counted once (the spread of processes is shrunk by what noise
+    within them explains). The estimate is the mean over processes of the logarithm of a process's
     median; its standard error is that of the bootstrap, times sqrt(K / (K - 1)) for the K
     processes, and its interval has the quantiles of Student's t. Percentiles of the bootstrap
     would not do: with ten processes the level that a gate needs lies outside what resampling can
@@ -242,11 +243,28 @@ def _location(
     value, drawn = 0.0, np.zeros(resamples)
     slots = None
     for series, sign in zip(sides, signs, strict=True):
-        value += sign * float(np.mean([np.median(s) for s in series]))
+        medians = np.array([np.median(s) for s in series])
+        value += sign * float(medians.mean())
         if slots is None or not together:
             slots = generator.integers(len(series), size=(resamples, len(series)))
-        drawn += sign * _medians(series, slots, generator).mean(axis=1)
+        within = _medians(series, slots, generator) - medians[slots]
+        between = _shrunk(medians, float((within**2).mean()))
+        drawn += sign * (between[slots] + within).mean(axis=1)
     return value, float(drawn.std())
+
+
+def _shrunk(medians: Array, within: float) -> Array:
+    """Medians of processes, less the part of their spread that is noise within a process.
+
+    Resampling within a process adds that part again, and it is to count once.
+    """
+    if len(medians) < 2:
+        return medians
+    observed = float(medians.var(ddof=1))
+    share = math.sqrt(max(observed - within, 0.0) / observed) if observed else 0.0
+    centre = medians.mean()
+    shrunk: Array = centre + share * (medians - centre)
+    return shrunk
 
 
 def _medians(
