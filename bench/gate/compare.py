@@ -123,7 +123,8 @@ def differences(records: Sequence[Record]) -> list[str]:
 
 def _name(records: Sequence[Record]) -> str:
     names = {
-        (r.environment.get("commit") or "unknown") + (" (dirty)" if r.environment.get("dirty") else "")
+        (r.environment.get("commit") or "unknown")
+        + (" (dirty)" if r.environment.get("dirty") else "")
         for r in records
     }
     return ", ".join(sorted(names))

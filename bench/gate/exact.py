@@ -76,8 +76,11 @@ def _side(
         records += _measured(kind, side, todo, tick)
         _write(kept, records)
     wanted = set(cases)
-    stamp = {"environment": facts, "session": side.name}
-    return [replace(record, **stamp) for record in records if record.case in wanted]
+    return [
+        replace(record, environment=facts, session=side.name)
+        for record in records
+        if record.case in wanted
+    ]
 
 
 def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[Record]:

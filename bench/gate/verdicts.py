@@ -243,15 +243,15 @@ def _allowed(found: Finding, allowances: Sequence[Allowance]) -> Finding:
 # --- sampled -----------------------------------------------------------------------------------
 
 
-def _sampled(
-    base: Sequence[Record], head: Sequence[Record], rules: Rules, cases: int
-) -> Finding:
+def _sampled(base: Sequence[Record], head: Sequence[Record], rules: Rules, cases: int) -> Finding:
     series, paired = _processes(base, head)
     ratio = hierarchical_ratio(
         series[0], series[1], level=rules.level(cases), paired=paired, resamples=rules.resamples
     )
     verdict, reason = decide(ratio, rules)
-    medians = [median(v for r in side if r.status == "ok" for v in r.values) for side in (base, head)]
+    medians = [
+        median(v for r in side if r.status == "ok" for v in r.values) for side in (base, head)
+    ]
     return Finding(
         case=head[0].case,
         metric=SAMPLED,
@@ -266,7 +266,10 @@ def _sampled(
 def decide(ratio: Estimate, rules: Rules) -> tuple[Verdict, str]:
     """The verdict on a ratio of latencies, and what it rests on."""
     if ratio.low is None or ratio.high is None or ratio.n < rules.processes:
-        return Verdict.INCONCLUSIVE, f"{ratio.n} processes per side, at least {rules.processes} needed"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{ratio.n} processes per side, at least {rules.processes} needed",
+        )
     if ratio.low > 1 + rules.band:
         return Verdict.REGRESSED, ""
     if ratio.high < 1 / (1 + rules.band):
