@@ -143,7 +143,8 @@ class _Lines:
         )
         for line in whole.splitlines():
             data = json.loads(line)
-            self._known[data.pop("key")] = Trial(**data)
+            key = data.pop("key")
+            self._known[key] = Trial(**data)
         if torn:
             path.write_text(whole + "\n" if whole else "", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ def _table(trials: Iterable[Trial]) -> list[str]:
             hits = sum(trial.status == status for trial in group)
             low, high = proportion_bounds(hits, n)
             cells += [f"{hits} ({_percent(hits / n)})", f"{_percent(low)} to {_percent(high)}"]
-        cells.append(f"± {_percent(median(trial.half_width for trial in group))}")
+        width = median(trial.half_width for trial in group)
+        cells.append(f"± {_percent(width)}" if math.isfinite(width) else "none")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -109,11 +109,12 @@ def compare(
 
 def differences(records: Sequence[Record]) -> list[str]:
     """In what the environments of some records differ, such as ``torch is 2.12.0 or 2.13.0``."""
-    values: dict[str, dict[str, Any]] = {}
+    names = {name for record in records for name in record.environment} - _CODE
+    values: dict[str, dict[str, Any]] = {name: {} for name in names}
     for record in records:
-        for name in {*record.environment, *values} - _CODE:
+        for name in names:
             value = record.environment.get(name, "unknown")
-            values.setdefault(name, {})[repr(value)] = value
+            values[name][repr(value)] = value
     return [
         f"{name} is {' or '.join(str(v) or 'none' for v in found.values())}"
         for name, found in sorted(values.items())
