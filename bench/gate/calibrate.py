@@ -15,11 +15,13 @@ from bench import store
 from bench.errors import StoreError, UsageError
 from bench.gate import sampled
 from bench.gate.calibration import Trial, draw_power, text
+from bench.gate.compare import differences
 from bench.gate.exact import write
 from bench.gate.regression import OUT, progress
 from bench.gate.sides import HARNESS, Side, checkout
 from bench.gate.simulate import CASES, Simulated, draw
 from bench.gate.verdicts import Finding, Rules, exit_status, judge
+from bench.record import Record
 
 STORE = OUT / "calibration"
 SPREADS = (0.005, 0.01, 0.02)
@@ -208,7 +210,8 @@ def _run_folder(plan: Plan, slowdown: float, number: int) -> Path:
 
 def _real_trials(plan: Plan) -> tuple[list[Trial], dict[str, Any]]:
     """Real runs in the store, judged anew by the rules as they are now, and where they ran."""
-    trials, environment = [], {}
+    trials: list[Trial] = []
+    records: list[Record] = []
     for slowdown in (0.0, *sorted({*SLOWDOWNS, *plan.slowdowns})):
         number = 0
         while (folder := _run_folder(plan, slowdown, number)).exists():
@@ -216,8 +219,17 @@ def _real_trials(plan: Plan) -> tuple[list[Trial], dict[str, Any]]:
                 before, after = (store.read(folder / f"{name}.jsonl") for name in ("base", "head"))
             except StoreError as error:
                 raise UsageError(f"{error} Remove {folder} to take that run again.") from None
-            environment = dict(after[-1].environment)
+            records += (before[-1], after[-1])
             findings = judge(before, after, plan.rules)
             trials.append(_trial(findings, kind="real", spread=None, slowdown=slowdown))
             number += 1
+    if not records:
+        return [], {}
+    if found := differences(records):
+        raise UsageError(
+            f"the real runs in {plan.store} are of several environments: {'; '.join(found)}; "
+            f"remove those that are not of this machine, or name another --store"
+        )
+    commits = dict.fromkeys(str(record.environment["commit"]) for record in records)
+    environment = {**records[-1].environment, "commit": ", ".join(commits)}
     return trials, environment

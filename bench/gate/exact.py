@@ -90,7 +90,13 @@ def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[
     records = []
     with (
         subprocess.Popen(
-            command, text=True, cwd=side.root, env=side.variables(), **pipes
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=side.root,
+            env=side.variables(),
         ) as process,
         ThreadPoolExecutor(1) as pool,
     ):
