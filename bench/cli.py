@@ -17,6 +17,7 @@ from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
 from bench.data.takes import DataError
 from bench.errors import UsageError
+from bench.gate import cli as gate
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.train import command
 from bench.units import giga, millions
@@ -30,6 +31,7 @@ _EPILOG = """examples:
   python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
+  python -m bench regression --base origin/main    has this tree become slower?
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
   python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
   python -m bench motion import cmu/ cmu.npz       ASF/AMC and BVH files as a motion file
@@ -37,7 +39,10 @@ _EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 1 in part, 2 bad input, 130 interrupted)."""
+    """Run a command; returns the exit status.
+
+    0 done, 1 in part, 2 bad input, 130 interrupted; the gate's commands also 1, 3 and 4, see there.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -144,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_train(commands, _add_own, _own_case)
     command.add_accuracy(commands, STORE, OUT, _report, _card)
     _add_motion(commands)
+    gate.add(commands)
     return parser
 
 

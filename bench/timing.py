@@ -7,11 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from h2ot_core import Hourglass
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,31 @@ def time_forward(model: Hourglass, x: Tensor) -> Sample:
     probe = SectionTimer(x.device)
     total = time_call(lambda: model.run(x, probe=probe), x.device)
     return Sample(total, probe.seconds("prune"), probe.seconds("recover"))
+
+
+def now() -> float:
+    """Seconds since some fixed moment, for budgets and progress."""
+    return time.perf_counter()
+
+
+def slowed(work: Callable[P, T], share: float) -> Callable[P, T]:
+    """The same work, followed by busy waiting for a share of the time it took.
+
+    Args:
+        work: must be done when it returns, as on a CPU.
+        share: 0.05 makes it take 5% longer.
+    """
+
+    def longer(*args: P.args, **kwargs: P.kwargs) -> T:
+        start = time.perf_counter()
+        result = work(*args, **kwargs)
+        end = time.perf_counter()
+        end += share * (end - start)
+        while time.perf_counter() < end:
+            pass
+        return result
+
+    return longer
 
 
 def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> list[Sample]:

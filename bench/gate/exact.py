@@ -1,0 +1,170 @@
+"""The exact part: counts of every host and scheme, and estimated training memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import h2ot_core
+from bench import counters, store
+from bench.case import Case
+from bench.environment import environment
+from bench.errors import StoreError, UsageError
+from bench.gate.sides import HARNESS, Side, content
+from bench.record import Record
+
+Tick = Callable[[str], None]
+
+
+def every_case() -> list[Case]:
+    """Every scheme of every host that takes it, as the working tree resolves them."""
+    found = []
+    for host in h2ot_core.HOSTS:
+        for scheme in h2ot_core.SCHEMES:
+            try:
+                config = counters.blank_model({"host": host, "scheme": scheme})[0].config
+            except h2ot_core.ConfigError:  # the host does not take the scheme
+                continue
+            found.append(
+                Case(
+                    host=config.host, frames=config.frames, prune=config.prune,
+                    recover=config.recover, r=config.r, b=config.b, pipeline=config.pipeline,
+                )
+            )  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
+def take(
+    kind: str, sides: Sequence[Side], cases: Sequence[Case], tick: Tick, cache: Path | None = None
+) -> list[list[Record]]:
+    """Measure cases on every side, at the same time: nothing here reads a clock.
+
+    Args:
+        kind: "counts" or "memory".
+        tick: called with the label of every case that is done, once per side.
+        cache: a folder that keeps what a committed library gave; None to measure anew.
+
+    Returns:
+        The records of each side, in order.
+
+    Raises:
+        UsageError: if a measuring process fails as a whole.
+    """
+    with ThreadPoolExecutor(len(sides)) as pool:
+        return list(pool.map(lambda side: _side(kind, side, cases, tick, cache), sides))
+
+
+def _side(
+    kind: str, side: Side, cases: Sequence[Case], tick: Tick, cache: Path | None
+) -> list[Record]:
+    facts = side.facts(torch.get_num_threads())
+    kept = _cache_file(cache, kind, side) if cache is not None and not side.dirty else None
+    records = _read(kept)
+    known = {record.case for record in records}
+    for case in cases:
+        if case in known:
+            tick(case.label)
+    todo = [case for case in cases if case not in known]
+    if todo:
+        records += _measured(kind, side, todo, tick)
+        _write(kept, records)
+    wanted = set(cases)
+    stamp = {"environment": facts, "session": side.name}
+    return [replace(record, **stamp) for record in records if record.case in wanted]
+
+
+def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[Record]:
+    """The records of one process, as they come."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "bench.gate.worker", kind, str(side.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=side.root,
+        env=side.variables(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    records = []
+    try:
+        with ThreadPoolExecutor(1) as pool:  # or a full pipe of warnings would stop the process
+            said = pool.submit(process.stderr.read)
+            process.stdin.write(json.dumps([case.to_json() for case in cases]))
+            process.stdin.close()
+            for case, group in _grouped(Record.from_json(json.loads(s)) for s in process.stdout):
+                records += group
+                tick(case.label)
+            if process.wait():
+                last = (said.result().strip().splitlines() or ["no message"])[-1]
+                raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}")
+    except BrokenPipeError:
+        last = (said.result().strip().splitlines() or ["no message"])[-1]
+        raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}") from None
+    finally:
+        process.kill()
+        process.wait()
+    return records
+
+
+def _grouped(records: Iterator[Record]) -> Iterator[tuple[Case, list[Record]]]:
+    """Records of one case together."""
+    group: list[Record] = []
+    for record in records:
+        if group and group[0].case != record.case:
+            yield group[0].case, group
+            group = []
+        group.append(record)
+    if group:
+        yield group[0].case, group
+
+
+# --- what is kept between runs -----------------------------------------------------------------
+
+
+def _cache_file(cache: Path, kind: str, side: Side) -> Path:
+    """Named by the commit, the files of library and harness, and the versions that count."""
+    here = environment(torch.get_num_threads())
+    library = content(side.root / "h2ot_core")
+    harness = content(HARNESS / "bench")
+    versions = f"{here['torch'].partition('+')[0]}-{here['python']}"
+    return cache / f"{kind}-{side.commit}-{library}-{harness}-{versions}.jsonl"
+
+
+def _read(path: Path | None) -> list[Record]:
+    if path is None:
+        return []
+    try:
+        return store.read(path)
+    except StoreError:  # missing, or torn by a crash: measured again
+        return []
+
+
+def _write(path: Path | None, records: Sequence[Record]) -> None:
+    if path is None:
+        return
+    try:
+        write(path, records)
+    except OSError:  # a cache that cannot be written is done without
+        return
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """Write records, whole or not at all.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    lines = (json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
+    scratch.write_text("".join(lines), encoding="utf-8")
+    scratch.replace(path)
