@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
-from bench import plugins
+from bench import plugins, streaming_command
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
@@ -148,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     command.add_train(commands, _add_own, _own_case)
     command.add_accuracy(commands, STORE, OUT, _report, _card)
+    streaming_command.add(commands, STORE, OUT, _add_own, _own_case, _report)
     _add_motion(commands)
     gate.add(commands)
     return parser

@@ -18,7 +18,7 @@ from bench.errors import UsageError
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import plots
+from reports import plots, streaming
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -63,10 +63,11 @@ def build(records_path: Path, out: Path) -> Path:
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    trained, plain = divide(records)
+    streams, apart = streaming.divide(records)
+    trained, plain = divide(apart)
     accuracy = collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained)
+    setting = _main_setting(plain or trained or streams)
     tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
@@ -99,6 +100,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         parts.append("## Plots")
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
     parts += _batches(results, folder, records, setting)
+    parts += streaming.section(streams, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
