@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
 
     _add_figures(commands)
+    _add_energy(commands)
 
     report = commands.add_parser(
         "report",
@@ -170,6 +171,23 @@ def _add_figures(commands: Any) -> None:
     figures.add_argument("--report", action="store_true", help="write the report when done")
     figures.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     figures.set_defaults(run=_figures)
+
+
+def _add_energy(commands: Any) -> None:
+    energy = commands.add_parser(
+        "energy",
+        help="joules per output frame, idling subtracted",
+        description="Energy of some configurations from the counters of the GPU or the CPU, half a "
+        "minute each; needs h2ot[energy]. The record says why where there is none.",
+    )
+    _add_configuration(energy)
+    energy.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    energy.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    energy.add_argument("--batch", type=_positive, default=1, help="clips per forward pass (1)")
+    energy.add_argument("--threads", type=_positive, help="CPU threads, as for run")
+    energy.add_argument("--motion", metavar="FILE", type=Path, help="as for run")
+    energy.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+    energy.set_defaults(run=_energy)
 
 
 def _add_lift(commands: Any) -> None:
@@ -559,6 +577,26 @@ def _figures(given: argparse.Namespace) -> None:
         _report(given)
     else:
         print(f"records: {given.store}; report: python -m bench report --store {given.store}")
+
+
+def _energy(given: argparse.Namespace) -> int:
+    from bench.data.windows import MotionSource
+    from bench.energy import take_energy
+    from bench.metrics.base import Context
+
+    motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
+    own = _own_case(given)
+    found = [own.baseline, own] if own is not None else cases(given.table or [3])
+    where: dict[str, Any] = {
+        "batch": given.batch, "device": given.device, "dtype": given.dtype,
+        "threads": given.threads or 0, "motion": motion.name,
+    }  # fmt: skip
+    wanted = [replace(case, **where) for case in dict.fromkeys(found)]
+    missing = take_energy(wanted, given.store, Context(motion))
+    for reason in missing:
+        print(f"without a value, {reason}", file=sys.stderr)
+    print(f"records: {given.store}; report: python -m bench report --store {given.store}")
+    return 1 if missing else 0
 
 
 def _lift(given: argparse.Namespace) -> None:
