@@ -144,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
     report.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
+    report.add_argument(
+        "others", nargs="*", type=Path, metavar="FILE", help="more record files to put beside it"
+    )
+    report.add_argument(
+        "--force", action="store_true", help="also if they are of different environments"
+    )
     report.set_defaults(run=_report)
     _add_lift(commands)
     _add_evaluate(commands)
@@ -676,7 +682,8 @@ def _motion_import(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> None:
     from reports.build import build
 
-    print(f"report: {build(given.store, given.out)}")
+    others, force = getattr(given, "others", ()), getattr(given, "force", False)
+    print(f"report: {build(given.store, given.out, others=others, force=force)}")
 
 
 def _card(records: Path, header: dict[str, Any], path: Path) -> None:
