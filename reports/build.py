@@ -19,7 +19,7 @@ from bench.gate.compare import differences
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import plots, streaming
+from reports import energy, plots, streaming
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -80,10 +80,11 @@ def build(
 
 def _write(records: Sequence[Record], folder: Path) -> str:
     streams, apart = streaming.divide(records)
+    joules, apart = energy.divide(apart)
     trained, plain = divide(apart)
     accuracy = collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained or streams)
+    setting = _main_setting(plain or trained or streams or joules)
     tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
@@ -117,6 +118,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
     parts += _batches(results, folder, records, setting)
     parts += streaming.section(streams, folder)
+    parts += energy.section(joules, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)

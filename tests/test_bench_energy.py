@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from bench.energy import take_energy
 from bench.metrics import energy
 from bench.metrics.base import Context, NotApplicable, Reading
 from bench.metrics.energy import FEWEST_UPDATES, IDLE_S, LONGER, WINDOWS, WORK_S
+from reports.build import build
 
 MOTION = MotionSource.generated(frames=54)
 CONTEXT = Context(MOTION)
@@ -170,3 +172,15 @@ def test_the_work_is_a_pass_on_real_motion() -> None:
     poses = energy._work(replace(CASE, batch=2), CONTEXT)()
     assert poses.shape == (2, 9, 17, 3)
     assert bool(torch.isfinite(poses).all())
+
+
+def test_the_section_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch)
+    path = tmp_path / "records.jsonl"
+    assert take_energy([CASE], path, CONTEXT, quiet=True) == []
+    report = build(path, tmp_path / "out").read_text()
+    assert report.count("## Energy") == 1
+    assert "## Further configurations" not in report
+    (line,) = pd.read_csv(tmp_path / "out" / "energy.csv").to_dict("records")
+    assert line["mJ per output frame"] == pytest.approx(2.0e4 / 9, rel=0.02)
+    assert line["counter"] == "RAPL, CPU packages"

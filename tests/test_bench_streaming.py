@@ -20,8 +20,9 @@ from bench.cli import main
 from bench.data.windows import MotionSource
 from bench.errors import UsageError
 from bench.metrics.base import Context
+from bench.pace import paced, queue_frames, unpaced
 from bench.record import Record
-from bench.streaming import Plan, Row, default_rows, paced, queue_frames, rows_of, unpaced
+from bench.streaming import Plan, Row, default_rows, rows_of
 from reports.build import build
 
 CPU = torch.device("cpu")
