@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.case import Case
 from bench.record import Record
@@ -198,6 +199,9 @@ def _draw(streams: Sequence[_Stream], folder: Path) -> str:
     axis.set_yticks(range(len(streams)), [_place(stream) for stream in streams])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="frame in to pose out (ms)")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(axis="y", visible=False)
     marks = [Line2D([], [], color=c, marker="o", lw=2, label=n) for n, c in colours.items()]
     marks.append(Line2D([], [], color="0.5", marker="x", lw=0, label="delay alone"))
@@ -211,7 +215,6 @@ def _draw(streams: Sequence[_Stream], folder: Path) -> str:
 
 
 def _place(stream: _Stream) -> str:
-    told = stream.protocol
-    if stream.case.pipeline == "seq2frame":
-        return f"F {stream.case.frames}, seq2frame, delay {told['delay']}"
-    return f"F {stream.case.frames}, seq2seq, hop {told['hop']}"
+    told, case = stream.protocol, stream.case
+    setting = f"hop {told['hop']}" if case.pipeline == "seq2seq" else f"delay {told['delay']}"
+    return f"{case.host}, F {case.frames}, {case.pipeline}, {setting}"

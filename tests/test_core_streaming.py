@@ -119,9 +119,9 @@ def test_with_less_delay_the_newest_frame_stands_for_the_future(
     model, video = models(name), draw(33)
     stream = Stream(model, pipeline="seq2frame", delay=delay)
     poses, moments = streamed(stream, video)
-    for t, pose in enumerate(poses):
+    for t in (0, 1, 12, 13, 14, 31, 32):  # at the edges and within; lifting takes long
         cut = video[: t + delay + 1]
-        assert torch.equal(pose, lifted(model, cut, pipeline="seq2frame", flip=False)[t])
+        assert torch.equal(poses[t], lifted(model, cut, pipeline="seq2frame", flip=False)[t])
     assert moments == [min(t + delay + 1, 33) for t in range(33)]
     assert stream.waits == (delay, delay)
 
