@@ -22,6 +22,7 @@ SUITES = {
     "table_6": "suites/table_6_recovered.py",
     "table_7": "suites/table_7_hosts.py",
     "batch_size": "suites/table_batch_size.py",
+    "streaming": "suites/table_streaming.py",
 }
 
 

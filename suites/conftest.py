@@ -49,6 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--motion", type=Path, help="motion file for the input; default: generated")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"))
     group.addoption("--training-steps", action="store_true", help="take training steps on a CPU")
+    group.addoption("--fps", type=float, default=50.0, help="of the camera in table_streaming")
+    group.addoption("--seconds", type=float, default=3.0, help="of video per row and round there")
     group.addoption("--rounds", type=int, default=10, help="samples per timed case")
 
 

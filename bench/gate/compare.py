@@ -12,7 +12,7 @@ from bench.gate.verdicts import Allowance, Finding, Rules, exit_status, judge
 from bench.record import Record
 
 # What may differ: base and head are different code, or there would be nothing to compare.
-_CODE = {"code", "commit", "dirty", "fingerprint"}
+_CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
 
 
 class Incomparable(Exception):
