@@ -32,6 +32,7 @@ _EPILOG = """examples:
   python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
+  python -m bench self-check                       does the harness measure what it says, here?
   python -m bench regression --base origin/main    has this tree become slower?
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
   python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_accuracy(commands, STORE, OUT, _report, _card)
     _add_motion(commands)
     gate.add(commands)
+    _add_self_check(commands)
     return parser
 
 
@@ -292,6 +294,18 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.set_defaults(
         run=_evaluate, table=None, interrupted="nothing of this evaluation is stored"
     )
+
+
+def _add_self_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "self-check",
+        help="does the harness measure what it says, on this machine?",
+        description="Hold clocks, ratios under drift, the cost of instrumentation, idle workers "
+        "and memory readings against known truths; about a minute, on a machine that does nothing "
+        "else. Exit status: 0 all passed, 1 one failed, 3 the machine is too noisy to say.",
+    )
+    check.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    check.set_defaults(run=_self_check, interrupted="nothing was stored")
 
 
 def _add_motion(commands: Any) -> None:
@@ -679,6 +693,21 @@ def _motion_import(given: argparse.Namespace) -> int:
     if done.broken:
         print(f"{len(done.broken)} files could not be read, see above", file=sys.stderr)
     return 1 if done.broken else 0
+
+
+def _self_check(given: argparse.Namespace) -> int:
+    import torch
+    from tabulate import tabulate
+
+    from bench import selfcheck
+
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    checks = selfcheck.run(given.device, say=lambda text: print(text, file=sys.stderr))
+    lines = [(c.name, c.found, c.limit, c.verdict) for c in checks]
+    print(tabulate(lines, headers=("check", "off by", "limit", "verdict"), disable_numparse=True))
+    print(selfcheck.summary(checks))
+    return selfcheck.exit_status(checks)
 
 
 def _report(given: argparse.Namespace) -> None:

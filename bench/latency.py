@@ -361,6 +361,11 @@ class Process:
         readings = found.pop("readings")
         return Visit(readings, {**self._facts, **found, "unheeded": unheeded})
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._talker.pid
+
     def close(self) -> None:
         """End the process."""
         self._talker.close()

@@ -193,9 +193,10 @@ def _how_well(results: Sequence[Results]) -> str:
     if sum(r.outliers for r in timed):
         every = sum(r.samples for r in timed)
         parts.append(f"{sum(r.outliers for r in timed)} of {every} samples are outliers, kept")
-    short = [r for r in timed if r.ended == "budget"]
+    short = [r for r in timed if r.ended in ("budget", "rounds")]
     if short:
-        parts.append(f"the budget ended {len(short)} before they were known as well as asked for")
+        parts.append(f"budget or greatest number of rounds ended {len(short)} before they were "
+                     "known as well as asked for")  # fmt: skip
     bound = [r.case.label for r in timed if r.host_bound]
     if bound:
         parts.append(f"the GPU waits for the host (wall time over 10% above its own) in "
