@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import nox
 
 nox.options.sessions = ["tests"]
@@ -20,6 +22,7 @@ SUITES = {
     "table_6": "suites/table_6_recovered.py",
     "table_7": "suites/table_7_hosts.py",
     "batch_size": "suites/table_batch_size.py",
+    "streaming": "suites/table_streaming.py",
 }
 
 
@@ -79,6 +82,18 @@ def ablation(session: nox.Session) -> None:
     """Measure all tables and figures and write the report; --quick for the main rows only."""
     _install(session)
     session.run("python", "-m", "bench", "run", "--report", *session.posargs)
+
+
+@nox.session
+def regression(session: nox.Session) -> None:
+    """Compare the working tree with a revision: --base REV, see python -m bench regression."""
+    _install(session)
+    try:
+        session.run("python", "-m", "bench", "regression", *session.posargs)
+    except nox.command.CommandFailed as failed:
+        # The exit status says what was found, so it is passed on: nox itself would make it 1.
+        code = str(failed.reason).rpartition(" ")[2]
+        sys.exit(int(code) if code.isdigit() else 1)
 
 
 @nox.session

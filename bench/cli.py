@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
-from bench import plugins
+from bench import plugins, streaming_command
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
 
     _add_figures(commands)
+    _add_energy(commands)
 
     report = commands.add_parser(
         "report",
@@ -147,11 +148,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
     report.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
+    report.add_argument(
+        "others", nargs="*", type=Path, metavar="FILE", help="more record files to put beside it"
+    )
+    report.add_argument(
+        "--force", action="store_true", help="also if they are of different environments"
+    )
     report.set_defaults(run=_report)
     _add_lift(commands)
     _add_evaluate(commands)
     command.add_train(commands, _add_own, _own_case)
     command.add_accuracy(commands, STORE, OUT, _report, _card)
+    streaming_command.add(commands, STORE, OUT, _add_own, _own_case, _report)
     _add_motion(commands)
     gate.add(commands)
     _add_self_check(commands)
@@ -211,6 +219,23 @@ def _add_figures(commands: Any) -> None:
     figures.add_argument("--report", action="store_true", help="write the report when done")
     figures.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
     figures.set_defaults(run=_figures)
+
+
+def _add_energy(commands: Any) -> None:
+    energy = commands.add_parser(
+        "energy",
+        help="joules per output frame, idling subtracted",
+        description="Energy of some configurations from the counters of the GPU or the CPU, half a "
+        "minute each; needs h2ot[energy]. The record says why where there is none.",
+    )
+    _add_configuration(energy)
+    energy.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
+    energy.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    energy.add_argument("--batch", type=_positive, default=1, help="clips per forward pass (1)")
+    energy.add_argument("--threads", type=_positive, help="CPU threads, as for run")
+    energy.add_argument("--motion", metavar="FILE", type=Path, help="as for run")
+    energy.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+    energy.set_defaults(run=_energy)
 
 
 def _add_lift(commands: Any) -> None:
@@ -621,6 +646,26 @@ def _figures(given: argparse.Namespace) -> None:
         print(f"records: {given.store}; report: python -m bench report --store {given.store}")
 
 
+def _energy(given: argparse.Namespace) -> int:
+    from bench.data.windows import MotionSource
+    from bench.energy import take_energy
+    from bench.metrics.base import Context
+
+    motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
+    own = _own_case(given)
+    found = [own.baseline, own] if own is not None else cases(given.table or [3])
+    where: dict[str, Any] = {
+        "batch": given.batch, "device": given.device, "dtype": given.dtype,
+        "threads": given.threads or 0, "motion": motion.name,
+    }  # fmt: skip
+    wanted = [replace(case, **where) for case in dict.fromkeys(found)]
+    missing = take_energy(wanted, given.store, Context(motion))
+    for reason in missing:
+        print(f"without a value, {reason}", file=sys.stderr)
+    print(f"records: {given.store}; report: python -m bench report --store {given.store}")
+    return 1 if missing else 0
+
+
 def _lift(given: argparse.Namespace) -> None:
     from bench.lift import Job, lift_file
 
@@ -713,7 +758,8 @@ def _self_check(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> None:
     from reports.build import build
 
-    print(f"report: {build(given.store, given.out)}")
+    others, force = getattr(given, "others", ()), getattr(given, "force", False)
+    print(f"report: {build(given.store, given.out, others=others, force=force)}")
 
 
 def _card(records: Path, header: dict[str, Any], path: Path) -> None:

@@ -27,7 +27,10 @@ def environment(threads: int) -> dict[str, Any]:
         threads: CPU threads that PyTorch uses in the measuring process.
 
     Returns:
-        Plain values. ``fingerprint`` is equal for measurements that may be put side by side.
+        Plain values: system, cpu, cores, memory_bytes, gpu, driver, threads, python, the versions
+        of packages, h2ot's among them, code (a hash of it), commit and dirty. ``fingerprint`` is
+        equal for measurements that may be put side by side; it holds the code's hash instead of
+        its version, commit and dirty flag, which may change without it.
     """
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
@@ -42,6 +45,7 @@ def environment(threads: int) -> dict[str, Any]:
     }
     text = repr(sorted(facts.items()))
     facts["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    facts["h2ot"] = _version("h2ot")
     facts.update(_git())
     return facts
 

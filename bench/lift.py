@@ -24,6 +24,7 @@ from bench.data.cameras import normalise
 from bench.data.keypoints import Keypoints, load_keypoints
 from bench.data.skeleton import JOINT_NAMES, LEFT, PARENTS, RIGHT
 from bench.errors import UsageError
+from bench.weights import load_weights
 
 Array = npt.NDArray[np.float32]
 
@@ -147,7 +148,7 @@ def _model(job: Job) -> h2ot_core.Hourglass:
         torch.manual_seed(0)
         model = h2ot_core.build(**{"host": "mixste", **job.arguments})
     if job.weights is not None:
-        h2ot_core.load_published(model, job.weights)
+        load_weights(model, job.weights)
     return model.to(job.device).eval()
 
 

@@ -75,6 +75,7 @@ class Store:
         self.path = path
         self._records = {record.identity: record for record in records}
         self._file = file
+        self._torn_at: int | None = None  # where a part of a line stands that could not be removed
 
     @property
     def records(self) -> list[Record]:
@@ -98,15 +99,28 @@ class Store:
             return
         lines = (json.dumps(r.to_json(), allow_nan=False) + "\n" for r in fresh.values())
         left = "".join(lines).encode()
-        start = self._file.seek(0, os.SEEK_END)
+        start = self._file.seek(0, os.SEEK_END) if self._torn_at is None else self._torn_at
         try:
+            if self._torn_at is not None:
+                self._file.truncate(start)
+                self._torn_at = None
             while left:  # a disk that is nearly full takes a part before it refuses
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(start)
-            raise StoreError(f"cannot write to {self.path}: {error.strerror}") from None
+            self._undo(start)
+            raise StoreError(
+                f"cannot write to {self.path}: {error.strerror}; the {len(self._records)} records "
+                f"there are kept. Make room and run the same command again to go on."
+            ) from None
         self._records.update({record.identity: record for record in fresh.values()})
+
+    def _undo(self, start: int) -> None:
+        """Take back what was written behind ``start``; if that fails too, before the next write."""
+        try:
+            self._file.truncate(start)
+        except OSError:
+            self._torn_at = start
 
 
 @contextmanager

@@ -232,3 +232,13 @@ def time_call(work: Callable[[], object], device: torch.device) -> float:
     work()
     synchronise(device)
     return time.perf_counter() - start
+
+
+def wait_until(moment: float) -> None:
+    """Sleep until :func:`now` reads ``moment``, the last millisecond awake; back at once if past.
+
+    A sleep ends late by a fraction of a millisecond, which would be taken for latency.
+    """
+    while (left := moment - time.perf_counter()) > 0:
+        if left > 2e-3:
+            time.sleep(left - 1e-3)

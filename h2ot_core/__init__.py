@@ -23,6 +23,7 @@ from h2ot_core.recover import RECOVERERS
 from h2ot_core.recover.base import AbstractRecoverer
 from h2ot_core.schedule import Schedule
 from h2ot_core.selection import Selection
+from h2ot_core.streaming import Stream
 from h2ot_core.video import lift
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Selection",
     "Signals",
     "Step",
+    "Stream",
     "build",
     "lift",
     "load_published",

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from h2ot_core.errors import ConfigError
 from h2ot_core.factory import build
 from h2ot_core.hourglass import Hourglass
-from h2ot_core.layers import CrossAttention
+from h2ot_core.layers import CrossAttention, DropPath
 
 _TOKENS = "recoverer.pos_embed_token"
 
@@ -93,6 +93,9 @@ class Elastic(nn.Module):
         key = repr(sorted(arguments.items()))
         if key not in self._members:
             member = build(self.arguments["host"], **self._complete(arguments))
+            for module in member.modules():
+                if isinstance(module, DropPath):
+                    module.rate = 0.0  # changing members regularise enough
             # Not a submodule: its weights are stand-ins that no optimizer should see.
             self._members[key] = member.to(next(self.parameters()).device)
         return self._members[key]

@@ -48,14 +48,7 @@ def lift(
         InputError: for an empty video, a wrong shape, or values that are not finite.
         ConfigError: for a seq2seq pipeline on a seq2frame model, or an unknown pipeline.
     """
-    pipeline = pipeline or model.config.pipeline
-    if pipeline not in PIPELINES:
-        raise unknown("pipeline", pipeline, PIPELINES)
-    if pipeline == "seq2seq" and model.config.pipeline == "seq2frame":
-        raise ConfigError(
-            f"this {model.config.host} model puts out the centre frame alone (scheme "
-            f"{model.config.scheme!r}); use pipeline='seq2frame', or build a seq2seq model."
-        )
+    pipeline = chosen_pipeline(model, pipeline)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     _check(model, poses2d, flip, left, right)
@@ -79,6 +72,23 @@ def lift(
     return poses[before : before + count]
 
 
+def chosen_pipeline(model: Hourglass, pipeline: str | None) -> str:
+    """The pipeline in which a model is to be used; None means its own.
+
+    Raises:
+        ConfigError: for a seq2seq pipeline on a seq2frame model, or an unknown pipeline.
+    """
+    pipeline = pipeline or model.config.pipeline
+    if pipeline not in PIPELINES:
+        raise unknown("pipeline", pipeline, PIPELINES)
+    if pipeline == "seq2seq" and model.config.pipeline == "seq2frame":
+        raise ConfigError(
+            f"this {model.config.host} model puts out the centre frame alone (scheme "
+            f"{model.config.scheme!r}); use pipeline='seq2frame', or build a seq2seq model."
+        )
+    return pipeline
+
+
 def _starts(count: int, frames: int, pipeline: str) -> Tensor:
     """First frame of each window, which may lie before the video."""
     if pipeline == "seq2frame":
@@ -94,9 +104,29 @@ def _window(
     pipeline: str,
     mirror: tuple[Sequence[int], Sequence[int]] | None,
 ) -> Tensor:
-    """Lift some windows; (W, F, J, 3) for seq2seq, (W, 1, J, 3) for seq2frame."""
+    """Lift the windows that begin at ``starts``."""
     offsets = torch.arange(model.schedule.frames, device=video.device)
     x = video[(starts.unsqueeze(1) + offsets).clamp(0, video.shape[0] - 1)]
+    return lift_windows(model, x, pipeline, mirror)
+
+
+def lift_windows(
+    model: Hourglass,
+    x: Tensor,
+    pipeline: str,
+    mirror: tuple[Sequence[int], Sequence[int]] | None,
+) -> Tensor:
+    """Lift windows that are cut and checked already.
+
+    Args:
+        model: in evaluation mode.
+        x: (W, F, J, C_in), normalised.
+        pipeline: "seq2seq" for all frames, "seq2frame" for the centre.
+        mirror: joints that the mirrored pass exchanges; None for no such pass.
+
+    Returns:
+        (W, F, J, 3) for seq2seq, (W, 1, J, 3) for seq2frame.
+    """
     first = model.run(x)
     poses = first.poses
     if mirror is not None:
@@ -150,7 +180,17 @@ def _check(
             f"poses2d contains {int((~finite).sum())} values that are NaN or infinite, the first "
             f"at frame {frame}, joint {joint}. Interpolate or drop undetected joints first."
         )
-    if flip and (len(left) != len(right) or max((*left, *right), default=0) >= joints):
+    if flip:
+        check_sides(joints, left, right)
+
+
+def check_sides(joints: int, left: Sequence[int], right: Sequence[int]) -> None:
+    """Refuse joints to exchange that are not pairs.
+
+    Raises:
+        InputError: for different numbers of left and right joints, or one that is not there.
+    """
+    if len(left) != len(right) or max((*left, *right), default=0) >= joints:
         raise InputError(
             f"left and right must name pairs among {joints} joints, got {list(left)} and "
             f"{list(right)}; or use flip=False."

@@ -15,10 +15,11 @@ import pandas as pd
 from bench import store
 from bench.case import Case
 from bench.errors import UsageError
+from bench.gate.compare import differences
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import plots
+from reports import energy, plots, streaming
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -35,22 +36,37 @@ _TITLES = {
 }
 
 
-def build(records_path: Path, out: Path) -> Path:
-    """Build the report from a record file.
+def build(
+    records_path: Path, out: Path, *, others: Sequence[Path] = (), force: bool = False
+) -> Path:
+    """Build the report from a record file, or from several of one environment.
 
     Args:
         records_path: written by ``python -m bench run``.
         out: folder for the report; made if absent.
+        others: more such files; of what is in several, the first counts.
+        force: put records of different environments side by side all the same.
 
     Returns:
         The markdown file.
 
     Raises:
-        bench.errors.UsageError: if the records cannot be read or the folder not written.
+        bench.errors.UsageError: if the records cannot be read or the folder not written, or if
+            they are of different environments, saying how these differ.
     """
-    records = store.read(records_path)
+    found: dict[Any, Record] = {}
+    for path in (records_path, *others):
+        for record in store.read(path):
+            found.setdefault(record.identity, record)
+    records = list(found.values())
     if not records:
         raise UsageError(f"{records_path} holds no records yet; run `python -m bench run` first.")
+    differ = differences(records)
+    if differ and not force:
+        raise UsageError(
+            f"incomparable: {'; '.join(differ)}. Name files of one machine and environment, or "
+            f"add --force."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out) as draft:
@@ -64,10 +80,12 @@ def build(records_path: Path, out: Path) -> Path:
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    trained, plain = divide(records)
+    streams, apart = streaming.divide(records)
+    joules, apart = energy.divide(apart)
+    trained, plain = divide(apart)
     accuracy = collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained)
+    setting = _main_setting(plain or trained or streams or joules)
     tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
@@ -100,6 +118,8 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         parts.append("## Plots")
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
     parts += _batches(results, folder, records, setting)
+    parts += streaming.section(streams, folder)
+    parts += energy.section(joules, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
@@ -164,7 +184,9 @@ def _heading(
     spread = "–".join(map(str, sorted({rounds[0], rounds[-1]}))) if rounds else "0"
     dirty = " with local changes" if where.get("dirty") else ""
     sessions = len({record.session for record in records})
-    facts = {
+    differ = differences(records)
+    facts = {} if not differ else {"**Forced**": "these records differ: " + "; ".join(differ)}
+    facts |= {
         "Machine": f"{where['cpu']}, {where['cores']} cores, "
         f"{rounded(where['memory_bytes'] / 2**30, 0)} GiB, {where['system']}",
         "GPU": f"{where['gpu']}, driver {where['driver']}" if where["gpu"] else "none",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -72,14 +72,13 @@ of Human3.6M's subjects S1, S5, S6, S7 and S8, with a modelled detector ({feed["
 - Split: the motion file's training subjects and the generator's training split. The test split \
 was not looked at in training; the weights are those of the last step, not chosen by any error
 - Set aside to watch the curve: {aside}
-- Budget: {header["step"]} steps of 972 frames (4 windows of 243, 12 of 81 or 36 of 27), \
-{_duration(header.get("seconds"))}, fp32 on a CPU; {recipe["optimizer"]}, rate {recipe["rate"]:g} \
-falling along a cosine, weight decay {recipe["weight_decay"]:g}, MixSTE's loss; seed \
-{recipe["seed"]}
+- Budget: {header["step"]} steps, {_duration(header.get("seconds"))}, fp32 on a CPU; \
+{recipe["optimizer"]}, rate {recipe["rate"]:g} falling along a cosine, weight decay \
+{recipe["weight_decay"]:g}, MixSTE's loss; seed {recipe["seed"]}
 - Command: `python -m bench train --trunk --motion FILE --out FOLDER`
 
-The first {feed["short"]:.0%} of the steps see short windows without pruning; after that each step \
-draws the baseline, a shorter window, or one of the configurations of the paper's Tables 2, 4 and 5.
+{_ladder(feed["ladder"])}After that each step of about 486 frames draws the baseline, shorter \
+windows, or one of the configurations of the paper's Tables 2, 4 and 5.
 
 ## Learning curve
 
@@ -97,6 +96,15 @@ Measured on {len(header.get("validation_clips", ()))} clips set aside, from draw
 """
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _ladder(rungs: Sequence[Sequence[float]]) -> str:
+    """The short windows that training begins with."""
+    return "".join(
+        f"Up to {share:.0%} of the steps: {count:g} windows of {frames:g} frames a step, without "
+        f"pruning. "
+        for share, frames, count in rungs
+    )
 
 
 def _duration(seconds: float | None) -> str:

@@ -52,6 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--training-steps", action="store_true", help="take training steps on a CPU")
     group.addoption("--rounds", type=int, help="visits per timed case; default: by --budget")
     group.addoption("--budget", type=float, default=13.0, help="minutes for all timing")
+    group.addoption("--fps", type=float, default=50.0, help="of the camera in table_streaming")
+    group.addoption("--seconds", type=float, default=3.0, help="of video per row and round there")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,7 +44,8 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trunk:
     card = {
         "step": 3, "curve": [{"step": 3, "loss": 1.0, "mpjpe_mm": 100.0}], "seconds": 120,
         "recipe": {"seed": 0, "optimizer": "adamw", "rate": 1e-3, "weight_decay": 0.1},
-        "feed": {"data": "generated", "detector": "d", "short": 0.3}, "validation_clips": ["a"],
+        "feed": {"data": "generated", "detector": "d", "ladder": [[0.5, 3, 48]]},
+        "validation_clips": ["a"],
     }  # fmt: skip
     weights.save(model, path, card)
     return open_trunk(path)
@@ -274,8 +275,7 @@ def test_the_command_measures_reports_and_writes_the_card(
     assert "report:" in told
     assert "model card:" in told
     card = (tmp_path / "card.md").read_text()
-    assert "3 steps of 972 frames" in card
-    assert "2 minutes" in card
+    assert "3 steps, 2 minutes" in card
     missing = ["accuracy", "--trunk", str(tmp_path / "none.safetensors")]
     assert main(missing) == 2
     assert "no weight file" in capsys.readouterr().err

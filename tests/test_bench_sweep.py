@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +16,6 @@ import torch
 import h2ot_core
 from bench import latency, rounds, store, sweep, timing
 from bench.case import Case
-from bench.cli import main
 from bench.data.windows import MotionSource
 from bench.errors import UsageError
 from bench.excuses import excuse
@@ -31,7 +26,6 @@ from bench.record import Record
 from bench.rounds import Failure, Sampling, Visit
 from bench.store import open_store
 
-ROOT = Path(__file__).resolve().parents[1]
 MOTION = MotionSource.generated(frames=54)
 CONTEXT = Context(MOTION)
 BASE = Case(
@@ -287,74 +281,6 @@ def test_a_crash_within_any_line_loses_that_line_alone(
         run(path)
         assert held(path) == complete(PLAN)
         assert "set aside a torn last line" in capsys.readouterr().err
-
-
-COMMAND = """
-import sys
-from dataclasses import replace
-from bench import rounds
-from bench.cli import main
-from bench.metrics import METRICS
-from bench.metrics.base import Reading
-
-def constant(names):
-    return lambda case, context: [Reading(metric=n, unit="1", values=(1,)) for n in names]
-
-for name, metric in METRICS.items():
-    METRICS[name] = replace(metric, measure=constant(metric.readings))
-rounds.VISIT_SAMPLES = 1
-sys.exit(main(["run", *sys.argv[1:]]))
-"""
-ROUNDS = 80
-
-
-def killed(path: Path, lines: int) -> None:
-    """Start a sweep as the command line does; kill it when the file has so many lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *GIVEN.split(), str(path)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(6000):
-            if path.is_file() and path.read_bytes().count(b"\n") >= lines:
-                break
-            assert process.poll() is None, "ended before it was killed"
-            time.sleep(0.01)
-        else:
-            pytest.fail("wrote nothing for a minute")
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
-
-
-GIVEN = "--prune tps --recover tri --frames 27 --r 13 9 --b 0 2 --option width=16"
-GIVEN += f" --option heads=2 --option depth=3 --threads 1 --rounds {ROUNDS} --store"
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_sweep_goes_on(path: Path, cheap: None) -> None:
-    case = replace(H2OT, motion="generated:0", threads=1)
-    both = (case.baseline, case)
-    plan = sweep.Plan(exact=both, timed=both, trainable=both, sampling=Sampling(rounds=ROUNDS))
-    exact = sum(n for (_, _, group, _), n in complete(plan).items() if not group)
-    for lines in (1, exact + 30):
-        killed(path, lines)
-        assert set(held_whole(path)) <= set(complete(plan))
-    assert main(["run", *GIVEN.split(), str(path)]) == 0
-    assert held(path) == complete(plan)
-    anew = list(path.parent.glob("records.2*"))
-    assert not anew, "the code changed during the test"
-    assert len({record.session for record in store.read(path)}) == 3
-
-
-def held_whole(path: Path) -> Counter[Identity]:
-    """As :func:`held`, of a file that may end in a torn line."""
-    copy = path.with_name("copy.jsonl")
-    copy.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n")
-    return held(copy)
 
 
 # --- failures ----------------------------------------------------------------------------------

@@ -131,6 +131,14 @@ def test_a_stride_keeps_whole_windows_and_drops_the_tail() -> None:
     assert starts == [0, 3, 6, 9]
 
 
+def test_centred_windows_are_one_per_frame() -> None:
+    feed = _feed([_take("a/0", 5)], _recipe(batch=5, centred=True))
+    windows = feed.batch(0, 0, 1).x[:, :, 1, 0]
+    assert sorted(windows[:, 4].tolist()) == [0, 1, 2, 3, 4]
+    first = windows[windows[:, 4] == 1][0]
+    assert first.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 4]
+
+
 def test_flips_are_duplicates_or_drawn() -> None:
     takes = [_take("a/0", 18, 1)]
     double = _feed(takes, _recipe(batch=4, flip="duplicate"))
@@ -222,15 +230,17 @@ def test_the_trunk_is_shown_every_row_of_its_tables() -> None:
 def test_any_step_of_the_trunk_can_be_drawn_alone() -> None:
     clips = generate(seed=1, frames=980, split="train")[:2]
     feed = trunk.TrunkFeed([], clips, DetectorNoise(), total=100)
-    kinds = {}
-    for step in (5, 29, 30, 60, 61, 62, 99):
+    pruned = set()
+    for step in (5, 44, 45, 59, 60, 61, 62, 63, 64, 65, 99):
         one, two = feed.batch(step, 0, 1), feed.batch(step, 0, 1)
         assert torch.equal(one.x, two.x)
         frames = one.member.get("frames", 243)
-        assert one.x.shape == (972 // frames, frames, 17, 2)
-        kinds[step] = one.member.get("prune", "none")
-    assert kinds[5] == kinds[29] == "none"
-    assert len(set(kinds.values())) > 1
+        count = 48 if step < 45 else 12 if step < 60 else 486 // frames
+        assert one.x.shape == (count, frames, 17, 2)
+        if step < 60:
+            assert frames == (3 if step < 45 else 27)
+        pruned.add(one.member.get("prune", "none"))
+    assert len(pruned) > 1
 
 
 # The loop.
@@ -380,7 +390,7 @@ def test_a_trunk_trains_in_the_same_loop(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Elastic("mixste", frames=243, width=8, heads=2, depth=8)
     clips = generate(seed=1, frames=980, split="train")[:2]
-    feed = trunk.TrunkFeed([], clips, DetectorNoise(), total=3, short=0.0, steps=3)
+    feed = trunk.TrunkFeed([], clips, DetectorNoise(), total=3, ladder=(), steps=3)
     recipe = replace(trunk.RECIPE, epochs=1, warmup=0)
     before = model.state_dict()["host.joint_embed.weight"].clone()
     assert fit(model, feed, recipe, Run(folder=tmp_path)).done

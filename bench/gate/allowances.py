@@ -9,7 +9,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.gate.verdicts import EXACT, SAMPLED, Allowance
 
-_FIELDS = {"case": str, "metric": str, "upto": (int, float), "reason": str}
+_FIELDS: dict[str, Any] = {"case": str, "metric": str, "upto": (int, float), "reason": str}
 
 
 def read_allowances(path: Path) -> list[Allowance]:

@@ -12,7 +12,7 @@ from bench.gate.verdicts import Allowance, Finding, Rules, exit_status, judge
 from bench.record import Record
 
 # What may differ: base and head are different code, or there would be nothing to compare.
-_CODE = {"code", "commit", "dirty", "fingerprint"}
+_CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
 
 
 class Incomparable(Exception):
@@ -109,11 +109,12 @@ def compare(
 
 def differences(records: Sequence[Record]) -> list[str]:
     """In what the environments of some records differ, such as ``torch is 2.12.0 or 2.13.0``."""
-    values: dict[str, dict[str, Any]] = {}
+    names = {name for record in records for name in record.environment} - _CODE
+    values: dict[str, dict[str, Any]] = {name: {} for name in names}
     for record in records:
-        for name in {*record.environment, *values} - _CODE:
+        for name in names:
             value = record.environment.get(name, "unknown")
-            values.setdefault(name, {})[repr(value)] = value
+            values[name][repr(value)] = value
     return [
         f"{name} is {' or '.join(str(v) or 'none' for v in found.values())}"
         for name, found in sorted(values.items())
@@ -123,7 +124,8 @@ def differences(records: Sequence[Record]) -> list[str]:
 
 def _name(records: Sequence[Record]) -> str:
     names = {
-        (r.environment.get("commit") or "unknown") + (" (dirty)" if r.environment.get("dirty") else "")
+        (r.environment.get("commit") or "unknown")
+        + (" (dirty)" if r.environment.get("dirty") else "")
         for r in records
     }
     return ", ".join(sorted(names))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,42 +77,46 @@ def _side(
         records += _measured(kind, side, todo, tick)
         _write(kept, records)
     wanted = set(cases)
-    stamp = {"environment": facts, "session": side.name}
-    return [replace(record, **stamp) for record in records if record.case in wanted]
+    return [
+        replace(record, environment=facts, session=side.name)
+        for record in records
+        if record.case in wanted
+    ]
 
 
 def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[Record]:
     """The records of one process, as they come."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench.gate.worker", kind, str(side.root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=side.root,
-        env=side.variables(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
+    command = [sys.executable, "-P", "-m", "bench.gate.worker", kind, str(side.root)]
     records = []
-    try:
-        with ThreadPoolExecutor(1) as pool:  # or a full pipe of warnings would stop the process
-            said = pool.submit(process.stderr.read)
-            process.stdin.write(json.dumps([case.to_json() for case in cases]))
-            process.stdin.close()
+    with (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=side.root,
+            env=side.variables(),
+        ) as process,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = pool.submit(process.stderr.read)  # or a full pipe of warnings would stop it
+        try:
+            with suppress(BrokenPipeError):  # it has ended; its status says why
+                process.stdin.write(json.dumps([case.to_json() for case in cases]))
+                process.stdin.close()
             for case, group in _grouped(Record.from_json(json.loads(s)) for s in process.stdout):
                 records += group
                 tick(case.label)
-            if process.wait():
-                last = (said.result().strip().splitlines() or ["no message"])[-1]
-                raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}")
-    except BrokenPipeError:
-        last = (said.result().strip().splitlines() or ["no message"])[-1]
-        raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}") from None
-    finally:
-        process.kill()
-        process.wait()
+            status = process.wait()
+        finally:
+            process.kill()
+        if status:
+            last = (said.result().strip().splitlines() or ["no message"])[-1]
+            raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}")
     return records
 
 

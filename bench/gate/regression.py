@@ -66,9 +66,7 @@ def run(
     return compare(before, after, allowances=allowances, rules=rules)
 
 
-def _measure(
-    plan: Plan, base: Side, head: Side, quiet: bool
-) -> tuple[list[Record], list[Record]]:
+def _measure(plan: Plan, base: Side, head: Side, quiet: bool) -> tuple[list[Record], list[Record]]:
     cases = exact.every_case() if plan.exact is None else list(plan.exact)
     before: list[Record] = []
     after: list[Record] = []

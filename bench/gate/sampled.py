@@ -15,6 +15,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from bench.case import Case
 from bench.gate.sides import Side
 from bench.gate.verdicts import SAMPLED
 from bench.record import Record
+from bench.statistics import stationary
 
 CASES = (
     Case(host="mixste", frames=27, prune="tps", recover="tri", r=(13, 9), b=(0, 3), threads=1),
@@ -47,6 +49,7 @@ FEWEST_PAIRS = 4
 """Nothing is said of fewer; see Rules.processes."""
 
 _TURNS = (4, 40)
+_WARMUP = (6, 12)  # passes, at least and at most
 _TURN_S = 0.05  # a shorter forward pass is repeated within a turn
 _PATIENCE_S = 120.0  # for one answer
 
@@ -135,38 +138,49 @@ class _Pair:
     def _warm(self, workers: Sequence[_Worker]) -> None:
         """Build and warm up on both sides at once: nothing of it is kept."""
         for number in range(len(self.plan.cases)):
-            slowest = 0.0
-            for worker in workers:
-                worker.ask({"case": number})
-            for worker in workers:
-                found = worker.answer()
-                series = self.taken[worker.side.name][number]
-                if "seconds" in found:
-                    series.warmup = len(found["seconds"])
-                    slowest = max(slowest, median(found["seconds"]))
-                else:
-                    series.failure = found
-            if slowest:
-                self.passes[number] = max(1, math.ceil(_TURN_S / slowest))
+            seconds: dict[str, list[float]] = {worker.side.name: [] for worker in workers}
+            passes = _WARMUP[0]
+            while passes:
+                for worker in workers:
+                    worker.ask({"case": number, "passes": passes})
+                for worker in workers:
+                    found = worker.answer()
+                    seconds[worker.side.name] += found.get("seconds", ())
+                    if "seconds" not in found:
+                        self.taken[worker.side.name][number].failure = found
+                passes = self._more(number, seconds)
+            for name, series in seconds.items():
+                self.taken[name][number].warmup = len(series)
+            slowest = max(median(series or [0.0]) for series in seconds.values())
+            self.passes[number] = max(1, math.ceil(_TURN_S / slowest)) if slowest else 1
+
+    def _more(self, number: int, seconds: dict[str, list[float]]) -> int:
+        """How many more warm-up passes a case needs, on either side."""
+        if any(self.taken[name][number].failure for name in seconds):
+            return 0
+        # The first pass is never like the others, so it is not in the window.
+        level = all(stationary(s, window=_WARMUP[0] - 1) for s in seconds.values())
+        done = max(map(len, seconds.values()))
+        return 0 if level or done >= _WARMUP[1] else 2
 
     def _turns(self, workers: Sequence[_Worker], deadline: float) -> None:
         fewest, most = (self.plan.turns, self.plan.turns) if self.plan.turns else _TURNS
         turn, longest = 0, 0.0
-        # Turns come in twos, of which either begins with another side.
+        # Turns come in twos, of which the second begins with the other side.
         while turn < most and (turn < fewest or timing.now() + 2 * longest < deadline):
-            for turn in (turn, turn + 1):
+            for ordered in (workers, workers[::-1]):
                 began = timing.now()
-                self._turn(workers if turn % 2 == 0 else workers[::-1])
+                self._turn(ordered)
                 longest = max(longest, timing.now() - began)
-            turn += 1
+            turn += 2
 
     def _turn(self, workers: Sequence[_Worker]) -> None:
         for number, passes in enumerate(self.passes):
-            if any(self.taken[w.side.name][number].failure for w in workers):
-                continue
             for worker in workers:
-                found = worker.answer({"case": number, "passes": passes})
                 series = self.taken[worker.side.name][number]
+                if series.failure:
+                    continue
+                found = worker.answer({"case": number, "passes": passes})
                 if "seconds" in found:
                     series.seconds += found["seconds"]
                 else:
@@ -193,8 +207,6 @@ class _Pair:
             result: dict[str, Any] = {"values": tuple(series.seconds)}
             if series.failure:
                 result = {"values": (), **series.failure}
-            elif not series.seconds:  # the other side failed
-                continue
             records.append(
                 Record(
                     case=case, metric=SAMPLED, unit="s", group="gate", part=self.pair,
@@ -227,11 +239,9 @@ class _Worker:
     def ask(self, request: dict[str, Any]) -> None:
         """Send a request; a process that has ended will say so when asked for its answer."""
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # it has ended
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except OSError:  # it has ended
-            pass
 
     def answer(self, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """The next answer; of a process that has ended, why, as status and reason."""
@@ -264,8 +274,6 @@ class _Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # what was not sent is lost, as it should be
                     pipe.close()
-                except OSError:  # what was not sent is lost, as it should be
-                    pass
         self._said.close()

@@ -33,9 +33,7 @@ def markdown(outcome: Outcome) -> str:
     if exact:
         lines += ["", "### Exact", "", *_exact(exact)]
     facts = outcome.environment
-    where = ", ".join(
-        str(facts[name]) for name in ("cpu", "gpu") if facts.get(name)
-    )
+    where = ", ".join(str(facts[name]) for name in ("cpu", "gpu") if facts.get(name))
     versions = ", ".join(f"{name} {facts[name]}" for name in ("python", "torch") if name in facts)
     lines += ["", f"<sub>{'; '.join(filter(None, (where, versions)))}</sub>", ""]
     return "\n".join(lines)

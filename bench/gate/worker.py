@@ -17,12 +17,9 @@ import torch
 import h2ot_core
 from bench import timing
 from bench.case import Case
-from bench.metrics.base import excuse
 from bench.record import Record
-from bench.statistics import stationary
 
 SEED = 0  # of weights and input, the same for every process
-_LEAST, _MOST = 6, 12  # warm-up passes
 
 
 def main() -> None:
@@ -39,7 +36,7 @@ def main() -> None:
     measure = {"counts": _counts, "memory": _memory}[kind]
     for case in cases:
         for record in measure(case):
-            print(json.dumps(record.to_json()), file=out, flush=True)  # noqa: T201
+            print(json.dumps(record.to_json()), file=out, flush=True)
 
 
 def _counts(case: Case) -> Iterator[Record]:
@@ -51,7 +48,7 @@ def _counts(case: Case) -> Iterator[Record]:
         count = counters.count(model, x)
     except Exception as error:  # whatever it is, the other cases are counted
         for name in names:
-            yield Record(case=case, metric=name, unit="", values=(), **excuse(error))
+            yield Record(case=case, metric=name, unit="", values=(), **_excuse(error))
         return
     values = {
         "param_count": (sum(p.numel() for p in model.parameters()),),
@@ -74,7 +71,7 @@ def _memory(case: Case) -> Iterator[Record]:
         readings = training_memory.peak(case)
     except Exception as error:  # as above
         name = "training_peak_estimated_bytes"
-        yield Record(case=case, metric=name, unit="", values=(), **excuse(error))
+        yield Record(case=case, metric=name, unit="", values=(), **_excuse(error))
         return
     for reading in readings:
         yield Record(
@@ -89,7 +86,7 @@ def _sampled(requests: TextIO, out: TextIO) -> None:
     ready: dict[int, Callable[[], float]] = {}
 
     def answer(data: dict[str, Any]) -> None:
-        print(json.dumps(data), file=out, flush=True)  # noqa: T201
+        print(json.dumps(data), file=out, flush=True)
 
     answer({"ready": True})
     for line in requests:
@@ -98,11 +95,16 @@ def _sampled(requests: TextIO, out: TextIO) -> None:
         try:
             if number not in ready:
                 ready[number] = _pass(cases[number], setup["slowdown"])
-                answer({"seconds": _warm(ready[number])})
-            else:
-                answer({"seconds": [ready[number]() for _ in range(request["passes"])]})
+            answer({"seconds": [ready[number]() for _ in range(request["passes"])]})
         except Exception as error:  # the case fails, the process goes on
-            answer(excuse(error))
+            answer(_excuse(error))
+
+
+def _excuse(error: Exception) -> dict[str, Any]:
+    # Imported where it is needed: with all metrics it takes longer than everything else here.
+    from bench.metrics.base import excuse
+
+    return excuse(error)
 
 
 def _pass(case: Case, slowdown: float) -> Callable[[], float]:
@@ -116,21 +118,13 @@ def _pass(case: Case, slowdown: float) -> Callable[[], float]:
     x = torch.rand(case.batch, host.frames, host.joints, host.channels) * 2 - 1
     x = x.to(case.device, getattr(torch, case.dtype))
     if slowdown:
-        model.forward = timing.slowed(model.forward, slowdown)
+        model.forward = timing.slowed(model.forward, slowdown)  # type: ignore[method-assign]
 
     def once() -> float:
         with torch.inference_mode():
             return timing.time_call(lambda: model(x), x.device)
 
     return once
-
-
-def _warm(once: Callable[[], float]) -> list[float]:
-    """Warm-up passes until they show no trend, or there have been enough."""
-    taken: list[float] = []
-    while len(taken) < _LEAST or (len(taken) < _MOST and not stationary(taken, window=_LEAST - 1)):
-        taken.append(once())
-    return taken
 
 
 if __name__ == "__main__":

@@ -83,8 +83,20 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def device_used_bytes() -> int:
+    """Memory of the first GPU in use by anyone, in bytes, as NVML says."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
 def device_process_bytes() -> int:
-    """Memory that NVML attributes to this process, context included."""
+    """Memory that NVML attributes to this process, context included.
+
+    0 where it does not know the process, as in a container with process ids of its own.
+    """
     import pynvml
 
     pynvml.nvmlInit()

@@ -1,4 +1,9 @@
-"""Peak memory of a process that does nothing but one forward pass."""
+"""Peak memory of a process that does nothing but one forward pass.
+
+Four numbers go by the name of memory, each larger than the one before on a GPU; :data:`KINDS` says
+what each holds. On a CPU there is one, of the process. A minimum for a GPU is the device's; what a
+change of the model does shows best in what is allocated.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,14 @@ from typing import Any
 from bench.case import Case
 from bench.metrics import isolated
 from bench.metrics.base import Context, NotApplicable, Reading
+
+KINDS = {
+    "inference_allocated_peak_bytes": "tensors, as PyTorch's allocator counts them on the GPU",
+    "inference_reserved_peak_bytes": "what PyTorch's allocator holds of the GPU, free blocks too",
+    "inference_process_peak_bytes": "resident memory of the process on the CPU's side",
+    "inference_device_peak_bytes": "what the process takes of the GPU, context and kernels too",
+}
+"""By metric, what is in the number. All but the process's are of cases on a GPU alone."""
 
 
 def measure(case: Case, context: Context) -> list[Reading]:
@@ -18,8 +31,18 @@ def measure(case: Case, context: Context) -> list[Reading]:
     """
     peaks = isolated.call("bench.metrics.process_memory", case)
     protocol = {"batch": case.batch, "process": "fresh", "scope": peaks.pop("scope")}
+    device = {"device_source": peaks.pop("device_source", "")}
     return [
-        Reading(metric=metric, unit="B", values=(value,), protocol=protocol)
+        Reading(
+            metric=metric,
+            unit="B",
+            values=(value,),
+            protocol={
+                **protocol,
+                **(device if "device" in metric else {}),
+                "memory": KINDS[metric],
+            },
+        )
         for metric, value in peaks.items()
     ]
 
@@ -35,6 +58,7 @@ def worker(case: Case) -> dict[str, Any]:
         raise NotApplicable("no CUDA device")
     if case.threads:
         torch.set_num_threads(case.threads)
+    before = isolated.device_used_bytes() if case.device == "cuda" else 0
     model = h2ot_core.build(**case.build_arguments()).eval()
     model = model.to(case.device, getattr(torch, case.dtype))
     host = model.host
@@ -48,7 +72,13 @@ def worker(case: Case) -> dict[str, Any]:
         timing.synchronise(x.device)
         peaks["inference_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
         peaks["inference_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
-        peaks["inference_device_process_bytes"] = isolated.device_process_bytes()
+        # The allocator gives nothing back in one pass, so what is held now is the peak.
+        held = isolated.device_process_bytes()
+        whole = isolated.device_used_bytes() - before
+        peaks["inference_device_peak_bytes"] = held or whole
+        peaks["device_source"] = (
+            "NVML, this process" if held else "NVML, whole device less what was used before"
+        )
     return peaks
 
 

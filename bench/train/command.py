@@ -105,7 +105,7 @@ def _train(given: argparse.Namespace, own_case: OwnCase) -> None:
         stop_after_s=60 * given.stop_after,
     )
     if given.trunk:
-        train_trunk(given.motion, recipe, replace(run, validate_every=250), say=print)
+        train_trunk(given.motion, recipe, replace(run, validate_every=500), say=print)
         return
     if given.data is None:
         raise UsageError("train needs --data, such as --data h36m:FOLDER or --data generated")

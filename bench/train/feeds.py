@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.data.takes import DataError, DataSet, Take
 from bench.train.recipes import Recipe
 from bench.train.viewpoints import Viewpoints
+from h2ot_core.schedule import middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +77,8 @@ class TakeFeed:
 
     Args:
         takes: what to learn from.
-        frames: F, length of a window. Stride 0 cuts ceil(T / F) windows side by side with both
-            ends held; a stride keeps whole windows only, and a shorter take is held at both ends.
+        frames: F, length of a window. Where the recipe's stride keeps whole windows only, a shorter
+            take still gives one, held at both ends.
         channels: of the network input; a missing confidence is 1.
         left, right: joints that a mirror exchanges.
         recipe: batch size, flips, stride and seed.
@@ -104,7 +105,7 @@ class TakeFeed:
         offset = 0
         for take in takes:
             count = len(take)
-            first = _starts(count, frames, recipe.stride)
+            first = _starts(count, frames, recipe)
             starts += [offset + s for s in first]
             lows += [offset] * len(first)
             highs += [offset + count - 1] * len(first)
@@ -192,10 +193,12 @@ class ViewFeed:
         return Batch(torch.from_numpy(np.concatenate([x, ones], axis=-1)), torch.from_numpy(y))
 
 
-def _starts(count: int, frames: int, stride: int) -> list[int]:
+def _starts(count: int, frames: int, recipe: Recipe) -> list[int]:
     """First frames of the windows of a take; a window may reach beyond its ends."""
-    if stride and count >= frames:
-        return list(range(0, count - frames + 1, stride))
+    if recipe.centred:
+        return [frame - middle(frames) for frame in range(count)]
+    if recipe.stride and count >= frames:
+        return list(range(0, count - frames + 1, recipe.stride))
     windows = -(-count // frames)
     return [i * frames - (windows * frames - count) // 2 for i in range(windows)]
 

@@ -131,19 +131,21 @@ def fit(
     """
     fabric = _fabric(run)
     total = recipe.epochs * feed.steps
-    optimizer = recipe.optimizer_for(model)
+    optimizers: Any = recipe.optimizers_for(model)
+    peaks = [[group["lr"] for group in one.param_groups] for one in optimizers]
     identity = _identity(model, feed, recipe)
     state = _read_state(run.folder, identity)
     step, curve, best, elapsed = 0, [], float("inf"), 0.0
     sums = torch.zeros(2)  # of the loss and its count, since the last validation
     if state is not None:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for one, saved_state in zip(optimizers, state["optimizers"], strict=True):
+            one.load_state_dict(saved_state)
         step, curve, best, elapsed = (state[k] for k in ("step", "curve", "best", "seconds"))
         sums = state["sums"]
     if fabric.is_global_zero:
         run.folder.mkdir(parents=True, exist_ok=True)
-    module, optimizer = fabric.setup(Learner(model), optimizer)  # type: ignore[assignment]
+    module, *optimizers = fabric.setup(Learner(model), *optimizers)
     criterion = recipe.criterion()
     last = min(total, run.until or total)
     every = run.validate_every or feed.steps
@@ -171,7 +173,7 @@ def fit(
                 "sums": sums,
                 "seconds": now(),
                 "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [one.state_dict() for one in optimizers],
             }
             _write_state(run.folder, content)
         saved = time.monotonic()
@@ -183,9 +185,11 @@ def fit(
     model.train()
     try:
         for batch in batches:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate_at(step, feed.steps)
-            loss = _step(fabric, module, optimizer, criterion, batch, recipe, run, (step, part))
+            share = recipe.share_at(step, feed.steps)
+            for one, rates in zip(optimizers, peaks, strict=True):
+                for group, peak in zip(one.param_groups, rates, strict=True):
+                    group["lr"] = peak * share
+            loss = _step(fabric, module, optimizers, criterion, batch, recipe, run, (step, part))
             sums += torch.stack([loss, torch.ones_like(loss)])
             step += 1
             progress.update()
@@ -231,7 +235,7 @@ def _fabric(run: Run) -> Fabric:
 def _step(
     fabric: Fabric,
     module: Any,
-    optimizer: Any,
+    optimizers: Any,
     criterion: Any,
     batch: Batch,
     recipe: Recipe,
@@ -241,7 +245,7 @@ def _step(
     """One step of the optimiser; the mean loss of its windows."""
     torch.manual_seed(seed_of(recipe.seed, "step", *where))
     x, y = (v.to(fabric.device, non_blocking=True) for v in (batch.x, batch.y))
-    optimizer.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=fabric.device)
     pieces = list(zip(x.chunk(run.accumulate), y.chunk(run.accumulate), strict=True))
     for i, (xs, ys) in enumerate(pieces):
@@ -251,8 +255,9 @@ def _step(
             fabric.backward(part)
         loss += part.detach()
     if recipe.clip:
-        fabric.clip_gradients(module, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
-    optimizer.step()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+    for optimizer in optimizers:
+        optimizer.step()
     return loss
 
 

@@ -27,7 +27,8 @@ class Recipe:
     Attributes:
         name: "paper" or "code" for the published ones.
         loss: host whose published loss is taken; see ``h2ot_core.losses``.
-        optimizer: "adam", "amsgrad" (Adam with amsgrad) or "adamw".
+        optimizer: "adam", "amsgrad" (Adam with amsgrad), "adamw", or "muon" (Muon for hidden
+            matrices at ten times the rate, AdamW for all other weights).
         rate: learning rate at the start.
         weight_decay: of adamw.
         decay: factor on the rate after each epoch.
@@ -38,14 +39,16 @@ class Recipe:
         batch: windows per step, over all devices and accumulated parts.
         flip: "duplicate" shows each window also mirrored in each epoch (HoT, MixSTE), "random"
             mirrors each with probability a half (MotionBERT, MotionAGFormer).
-        stride: frames between windows; 0 for as long as the window, padded at both ends.
+        stride: frames between windows, whole ones only; 0 for windows side by side over the whole
+            take, with both ends held.
+        centred: one window around each frame, with both ends held, instead (seq2frame).
         clip: largest norm of the gradient; 0 for any.
         seed: of everything drawn.
     """
 
     name: str
     loss: str
-    optimizer: Literal["adam", "amsgrad", "adamw"] = "adamw"
+    optimizer: Literal["adam", "amsgrad", "adamw", "muon"] = "adamw"
     rate: float = 4e-5
     weight_decay: float = 0.0
     decay: float = 0.99
@@ -56,8 +59,13 @@ class Recipe:
     batch: int = 4
     flip: Flip = "duplicate"
     stride: int = 0
+    centred: bool = False
     clip: float = 0.0
     seed: int = 0
+
+    def share_at(self, step: int, steps_per_epoch: int) -> float:
+        """Learning rate of a step as a share of that at the start."""
+        return self.rate_at(step, steps_per_epoch) / self.rate
 
     def rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -71,12 +79,20 @@ class Recipe:
             rise * self.rate * self.decay ** (done - fifths) * (self.decay_fifth or 1.0) ** fifths
         )
 
-    def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser over all weights that learn."""
+    def optimizers_for(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """The optimisers that share all weights that learn."""
         weights = [p for p in model.parameters() if p.requires_grad]
+        rate, decay = self.rate, self.weight_decay
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(weights, lr=self.rate, weight_decay=self.weight_decay)
-        return torch.optim.Adam(weights, lr=self.rate, amsgrad=self.optimizer == "amsgrad")
+            return [torch.optim.AdamW(weights, lr=rate, weight_decay=decay)]
+        if self.optimizer != "muon":
+            return [torch.optim.Adam(weights, lr=rate, amsgrad=self.optimizer == "amsgrad")]
+        hidden = [p for p in weights if p.dim() == 2 and min(p.shape) > 3]
+        others = [p for p in weights if all(p is not h for h in hidden)]
+        return [
+            torch.optim.Muon(hidden, lr=10 * rate, weight_decay=decay, momentum=0.9),
+            torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95)),
+        ]
 
     def criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss on predicted and target poses (B, F, J, 3)."""
@@ -95,7 +111,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         decay_fifth=0.5,
         epochs=20,
         batch=210,
-        stride=1,
+        centred=True,
         seed=122,
     ),
     ("mhformer", "code"): Recipe(
@@ -107,7 +123,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         decay_fifth=0.5,
         epochs=20,
         batch=128,
-        stride=1,
+        centred=True,
         seed=1,
     ),
     ("motionbert", "paper"): Recipe(

@@ -1,0 +1,235 @@
+"""How often the gate is wrong: on simulated suites, and on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import store
+from bench.errors import StoreError, UsageError
+from bench.gate import sampled
+from bench.gate.calibration import Trial, draw_power, text
+from bench.gate.compare import differences
+from bench.gate.exact import write
+from bench.gate.regression import OUT, progress
+from bench.gate.sides import HARNESS, Side, checkout
+from bench.gate.simulate import CASES, Simulated, draw
+from bench.gate.verdicts import Finding, Rules, exit_status, judge
+from bench.record import Record
+
+STORE = OUT / "calibration"
+SPREADS = (0.005, 0.01, 0.02)
+SLOWDOWNS = (0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is tried.
+
+    Attributes:
+        simulated: A/A suites at each spread.
+        power: suites at each spread and slowdown, with all cases slowed and with one.
+        real: A/A runs on this machine, and as many with each of ``slowdowns``.
+        sampled: what a real run measures.
+        store: folder in which every trial is kept.
+        out: folder of the report.
+        root: the checkout whose HEAD is measured against itself.
+    """
+
+    simulated: int = 300
+    power: int = 200
+    real: int = 0
+    slowdowns: Sequence[float] = SLOWDOWNS
+    sampled: sampled.Plan = field(default_factory=sampled.Plan)
+    store: Path = STORE
+    out: Path = Path("reports")
+    root: Path = HARNESS
+    rules: Rules = field(default_factory=Rules)
+    quiet: bool = False
+
+
+def run(plan: Plan) -> str:
+    """Try what is not yet in the store, and write the report.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: if the store or the report cannot be written, or real runs are asked for
+            outside a checkout.
+    """
+    try:
+        plan.store.mkdir(parents=True, exist_ok=True)
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {error.filename}: {error.strerror}") from None
+    simulated = _simulate(plan)
+    if plan.real:
+        _measure(plan)
+    real, environment = _real_trials(plan)
+    picture = plan.out / "gate_power.png"
+    report = text(simulated, real, plan.rules, environment, picture.name)
+    try:
+        draw_power([*simulated, *real], picture)
+        (plan.out / "gate_calibration.md").write_text(report, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write the report: {error.strerror}") from None
+    return report
+
+
+def _trial(findings: Sequence[Finding], **known: Any) -> Trial:
+    reach = [f.ratio.high / f.ratio.value - 1 for f in findings if f.ratio and f.ratio.high]
+    return Trial(status=exit_status(findings), half_width=max(reach, default=float("inf")), **known)
+
+
+# --- simulated ---------------------------------------------------------------------------------
+
+
+def _simulate(plan: Plan) -> list[Trial]:
+    """All simulated trials of the plan, those that were made before from the store."""
+    trials = []
+    wanted = list(_settings(plan))
+    made = _Lines(plan.store / f"simulated-{_digest(plan.rules)}.jsonl")
+    total = sum(count for _, count in wanted)
+    with progress("simulated suites", total, "suite", plan.quiet) as tick:
+        for setting, count in wanted:
+            for seed in range(count):
+                key = f"{json.dumps(asdict(setting), sort_keys=True)} {seed}"
+                trials.append(made.take(key, partial(_once, setting, seed, plan.rules)))
+                tick(f"spread {setting.spread:.1%}, slowdown {setting.slowdown:.0%}")
+    return trials
+
+
+def _settings(plan: Plan) -> Iterator[tuple[Simulated, int]]:
+    for spread in SPREADS:
+        # The number of processes per side is that of the real gate.
+        base = Simulated(spread=spread, pairs=plan.sampled.pairs)
+        yield base, plan.simulated
+        for slowdown in SLOWDOWNS:
+            for slowed in (CASES, 1):
+                yield replace(base, slowdown=slowdown, slowed=slowed), plan.power
+
+
+def _once(setting: Simulated, seed: int, rules: Rules) -> Trial:
+    base, head = draw(setting, seed)
+    findings = judge(base, head, rules)
+    return _trial(
+        findings,
+        kind="all cases" if setting.slowed == CASES else "one case",
+        spread=setting.spread,
+        slowdown=setting.slowdown,
+    )
+
+
+def _digest(rules: Rules) -> str:
+    """Names what a simulated verdict depends on."""
+    files = ("statistics.py", "gate/verdicts.py", "gate/simulate.py")
+    code = "".join((HARNESS / "bench" / name).read_text(encoding="utf-8") for name in files)
+    return hashlib.sha256(f"{asdict(rules)}{code}".encode()).hexdigest()[:12]
+
+
+class _Lines:
+    """Trials by key in a file that is appended to; a torn last line is made again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Trial] = {}
+        whole, _, torn = (path.read_text(encoding="utf-8") if path.exists() else "").rpartition(
+            "\n"
+        )
+        for line in whole.splitlines():
+            data = json.loads(line)
+            key = data.pop("key")
+            self._known[key] = Trial(**data)
+        if torn:
+            path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+
+    def take(self, key: str, make: Callable[[], Trial]) -> Trial:
+        """The trial of a key, made and stored if it is not there yet."""
+        if key not in self._known:
+            self._known[key] = made = make()
+            line = json.dumps({"key": key, **asdict(made)}) + "\n"
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+            except OSError as error:
+                raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
+        return self._known[key]
+
+
+# --- real --------------------------------------------------------------------------------------
+
+
+def _measure(plan: Plan) -> None:
+    """Take the real runs that are missing, kinds by turns, so that an interruption leaves both."""
+    todo = [
+        (slowdown, number)
+        for number in range(plan.real)
+        for slowdown in (0.0, *plan.slowdowns)
+        if not _run_folder(plan, slowdown, number).exists()
+    ]
+    if not todo:
+        return
+    with ExitStack() as stack:
+        # Two worktrees of one commit: what differs between them is what differs in real use.
+        base = stack.enter_context(checkout("HEAD", plan.root))
+        head = stack.enter_context(checkout("HEAD", plan.root, name="head"))
+        tick = stack.enter_context(progress("real runs", len(todo), "run", plan.quiet))
+        for slowdown, number in todo:
+            took = _real_run(plan, base, replace(head, slowdown=slowdown), number)
+            tick(f"slowdown {slowdown:.0%}, run {number + 1}: {took}")
+
+
+def _real_run(plan: Plan, base: Side, head: Side, number: int) -> str:
+    before, after = sampled.sample(plan.sampled, base, head, lambda label: None)
+    findings = judge(before, after, plan.rules)
+    folder = _run_folder(plan, head.slowdown, number)
+    scratch = folder.with_name(folder.name + ".part")
+    try:
+        write(scratch / "base.jsonl", before)
+        write(scratch / "head.jsonl", after)
+        scratch.replace(folder)  # a run is there as a whole or not at all
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror}") from None
+    return f"exit {exit_status(findings)}"
+
+
+def _run_folder(plan: Plan, slowdown: float, number: int) -> Path:
+    """Where one real run is kept; by what is measured, so that other plans are not mixed in."""
+    cases = "".join(case.key for case in plan.sampled.cases)
+    what = f"{cases} {plan.sampled.pairs} {plan.sampled.budget_s} {plan.sampled.turns}"
+    kind = hashlib.sha256(what.encode()).hexdigest()[:8]
+    return plan.store / f"real-{kind}-slowdown{slowdown:g}-run{number:03}"
+
+
+def _real_trials(plan: Plan) -> tuple[list[Trial], dict[str, Any]]:
+    """Real runs in the store, judged anew by the rules as they are now, and where they ran."""
+    trials: list[Trial] = []
+    records: list[Record] = []
+    for slowdown in (0.0, *sorted({*SLOWDOWNS, *plan.slowdowns})):
+        number = 0
+        while (folder := _run_folder(plan, slowdown, number)).exists():
+            try:
+                before, after = (store.read(folder / f"{name}.jsonl") for name in ("base", "head"))
+            except StoreError as error:
+                raise UsageError(f"{error} Remove {folder} to take that run again.") from None
+            records += (before[-1], after[-1])
+            findings = judge(before, after, plan.rules)
+            trials.append(_trial(findings, kind="real", spread=None, slowdown=slowdown))
+            number += 1
+    if not records:
+        return [], {}
+    if found := differences(records):
+        raise UsageError(
+            f"the real runs in {plan.store} are of several environments: {'; '.join(found)}; "
+            f"remove those that are not of this machine, or name another --store"
+        )
+    commits = dict.fromkeys(str(record.environment["commit"]) for record in records)
+    environment = {**records[-1].environment, "commit": ", ".join(commits)}
+    return trials, environment

@@ -1,0 +1,52 @@
+"""Energy per frame in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from bench.record import Record
+from bench.units import rounded
+
+METRIC = "energy_per_frame_j"
+
+_LEGEND = """Joules per output frame from a counter of the hardware, less what idling took just \
+before; the median of the windows, with the least and the most. *Updates* is how often the counter \
+was seen to change in the window with fewest; fewer than ten are refused."""
+
+
+def divide(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Records of energy, and all others."""
+    return (
+        [r for r in records if r.metric == METRIC],
+        [r for r in records if r.metric != METRIC],
+    )
+
+
+def section(records: Sequence[Record], folder: Path) -> list[str]:
+    """The section "Energy" with ``energy.csv`` in the folder; nothing without such values."""
+    lines = []
+    for r in records:
+        if r.metric == METRIC and r.status == "ok":
+            idle = median(r.protocol["idle_w"])
+            spread = f"{rounded(1e3 * min(r.values), 2)} to {rounded(1e3 * max(r.values), 2)}"
+            lines.append(
+                {
+                    "case": r.case.label,
+                    "device": r.case.device,
+                    "precision": r.case.dtype,
+                    "mJ per output frame": rounded(1e3 * median(r.values), 2),
+                    "windows": f"{len(r.values)}: {spread}",
+                    "idle (W)": rounded(idle, 1),
+                    "counter": r.protocol["counter"],
+                    "updates": str(min(r.protocol["updates"])),
+                }
+            )
+    if not lines:
+        return []
+    sheet = pd.DataFrame(lines)
+    sheet.to_csv(folder / "energy.csv", index=False)
+    return ["## Energy", _LEGEND, sheet.to_markdown(index=False), "[energy.csv](energy.csv)"]
