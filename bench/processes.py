@@ -72,7 +72,7 @@ class Talker:
             self._process.stdin.flush()
 
     def answer(
-        self, request: Mapping[str, Any] | None = None, *, patience_s: float
+        self, request: Mapping[str, Any] | None = None, *, patience_s: float = 120.0
     ) -> dict[str, Any]:
         """The next answer, after a request if one is given.
 
