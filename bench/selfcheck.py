@@ -27,6 +27,7 @@ _ROUNDS = 60  # at least, and always an even number
 _PATIENCE_S = 15.0  # to make a noisy property clear
 _IDLE_S = 3.0
 _DRIFT = 0.1
+_BREATH_S = 0.02  # who never rests is interrupted when others want to run
 
 PASS, FAIL, UNCLEAR, SKIPPED = "pass", "FAIL", "unclear", "skipped"
 
@@ -126,13 +127,16 @@ class _Known(torch.nn.Module):
 
 def stages(device: str) -> Iterator[Check]:
     """Stages of known length: do they read so, and add up to the whole."""
-    lengths = {"prune": 0.004, "recover": 0.002, "rest": 0.006}
+    # Together shorter than the slices that a system gives to others.
+    lengths = {"prune": 0.001, "recover": 0.0005, "rest": 0.001}
     model: Any = _Known(*lengths.values())
     x = torch.zeros(1)
     samples: list[timing.Sample] = []
 
     def rounds() -> None:
-        samples.extend(timing.time_forward(model, x) for _ in range(_ROUNDS))
+        for _ in range(_ROUNDS):
+            timing.pause(_BREATH_S)
+            samples.append(timing.time_forward(model, x))
 
     def over_known(name: str) -> Estimate:
         return median_interval([getattr(s, f"{name}_s") / lengths[name] for s in samples])
