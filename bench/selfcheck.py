@@ -127,8 +127,7 @@ class _Known(torch.nn.Module):
 
 def stages(device: str) -> Iterator[Check]:
     """Stages of known length: do they read so, and add up to the whole."""
-    # Together shorter than the slices that a system gives to others.
-    lengths = {"prune": 0.001, "recover": 0.0005, "rest": 0.001}
+    lengths = {"prune": 0.003, "recover": 0.002, "rest": 0.008}
     model: Any = _Known(*lengths.values())
     x = torch.zeros(1)
     samples: list[timing.Sample] = []
