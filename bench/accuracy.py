@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench import latency, sweep
+from bench import sweep
 from bench.case import Case
 from bench.data.windows import MotionSource
 from bench.metrics import METRICS
@@ -16,6 +16,7 @@ from bench.metrics.accuracy import ACCURACY, MEAN_POSE, STEPS
 from bench.metrics.base import Context
 from bench.metrics.figures import FIGURES
 from bench.paper import cases
+from bench.rounds import Sampling
 from bench.trunk import Trunk
 
 TABLES = (2, 4, 5)
@@ -81,9 +82,8 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
         sweep.take(ACCURACY, wanted, store, context, stamp, quiet, group)
         sweep.take(METRICS["counts"], wanted, store, context, stamp, quiet)
         if session.rounds:
-            todo = latency.missing(wanted, session.rounds, store)
-            with sweep.progress("latency, interleaved", len(todo), quiet) as tick:
-                latency.measure(wanted, session.rounds, store, context, stamp, tick)
+            sampling = Sampling(rounds=session.rounds)
+            sweep.take_latency(wanted, sampling, store, context, stamp, quiet)
         if session.rates:
             motion = MotionSource.generated()
             rated = Context(motion, trunk=session.trunk, view_limit=session.rate_views)

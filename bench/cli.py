@@ -19,6 +19,7 @@ from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.gate import cli as gate
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
+from bench.rounds import Sampling
 from bench.train import command
 from bench.units import giga, millions
 
@@ -31,6 +32,7 @@ _EPILOG = """examples:
   python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
   python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
   python -m bench report                           the report from what is stored
+  python -m bench self-check                       does the harness measure what it says, here?
   python -m bench regression --base origin/main    has this tree become slower?
   python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
   python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
@@ -95,8 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="measure tables or one configuration",
         description="Measure every row of the tables given (default: all, and the figures), or one "
-        "configuration and its baseline. Latency is taken in interleaved rounds. Every record is "
-        "on disk as soon as it is measured; the same command resumes after an interruption.",
+        "configuration and its baseline. Latency is taken in rounds, in fresh processes, each row "
+        "in turn with its baseline, until the 95% interval of the median is narrow enough or the "
+        "row's share of the budget is spent. Every record is on disk as soon as it is measured; "
+        "the same command resumes after an interruption.",
     )
     _add_configuration(run)
     run.add_argument(
@@ -111,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     run.add_argument("--threads", type=_positive, help="CPU threads (PyTorch's choice)")
-    run.add_argument("--rounds", type=_positive, help="samples per timed case (10; 5 with --quick)")
+    _add_sampling(run)
     run.add_argument(
         "--training-steps",
         action="store_true",
@@ -158,7 +162,45 @@ def _parser() -> argparse.ArgumentParser:
     streaming_command.add(commands, STORE, OUT, _add_own, _own_case, _report)
     _add_motion(commands)
     gate.add(commands)
+    _add_self_check(commands)
     return parser
+
+
+def _add_sampling(run: argparse.ArgumentParser) -> None:
+    timed = run.add_argument_group("how long latency is sampled")
+    timed.add_argument(
+        "--budget", type=_above_zero, metavar="MINUTES",
+        help="for all timing (13; 2.5 with --quick); every row has a share by its FLOPs",
+    )  # fmt: skip
+    timed.add_argument(
+        "--width", type=_above_zero, default=2.0, metavar="PERCENT",
+        help="half the 95%% interval of the median latency that is narrow enough (2)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--ratio-width", type=_above_zero, default=3.0, metavar="PERCENT",
+        help="likewise of the speed-up (3)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--rounds", type=_positive, help="so many visits per row, whatever width and budget say"
+    )
+    timed.add_argument(
+        "--visit-timeout", type=_above_zero, default=300.0, metavar="SECONDS",
+        help="after which a row that does not answer is given up (300)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--flush-l2", action="store_true", help="empty a GPU's cache before every forward pass"
+    )
+
+
+def _sampling(given: argparse.Namespace) -> Sampling:
+    return Sampling(
+        rounds=given.rounds,
+        width=given.width / 100,
+        ratio_width=given.ratio_width / 100,
+        budget_s=60 * (given.budget or (2.5 if given.quick else 13.0)),
+        patience_s=given.visit_timeout,
+        flush_l2=given.flush_l2,
+    )
 
 
 def _add_figures(commands: Any) -> None:
@@ -279,6 +321,18 @@ def _add_evaluate(commands: Any) -> None:
     )
 
 
+def _add_self_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "self-check",
+        help="does the harness measure what it says, on this machine?",
+        description="Hold clocks, ratios under drift, the cost of instrumentation, idle workers "
+        "and memory readings against known truths; about a minute, on a machine that does nothing "
+        "else. Exit status: 0 all passed, 1 one failed, 3 the machine is too noisy to say.",
+    )
+    check.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    check.set_defaults(run=_self_check, interrupted="nothing was stored")
+
+
 def _add_motion(commands: Any) -> None:
     motion = commands.add_parser("motion", help="make motion files for --motion")
     actions = motion.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -321,6 +375,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return value
 
 
@@ -518,7 +579,7 @@ def _run(given: argparse.Namespace) -> None:
         training=settle([case for case in timed if case in trained])
         if given.training_steps or given.device == "cuda"
         else (),
-        rounds=given.rounds or (5 if given.quick else 10),
+        sampling=_sampling(given),
     )
     sweep.run(plan, given.store, Context(motion))
     if whole:
@@ -677,6 +738,21 @@ def _motion_import(given: argparse.Namespace) -> int:
     if done.broken:
         print(f"{len(done.broken)} files could not be read, see above", file=sys.stderr)
     return 1 if done.broken else 0
+
+
+def _self_check(given: argparse.Namespace) -> int:
+    import torch
+    from tabulate import tabulate
+
+    from bench import selfcheck
+
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    checks = selfcheck.run(given.device, say=lambda text: print(text, file=sys.stderr))
+    lines = [(c.name, c.found, c.limit, c.verdict) for c in checks]
+    print(tabulate(lines, headers=("check", "off by", "limit", "verdict"), disable_numparse=True))
+    print(selfcheck.summary(checks))
+    return selfcheck.exit_status(checks)
 
 
 def _report(given: argparse.Namespace) -> None:

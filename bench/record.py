@@ -8,13 +8,15 @@ from typing import Any
 
 from bench.case import Case
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of a record's fields.
 
 1: first version.
+2: status "timeout"; metrics "device_s" and "latency_rounds"; the protocol of latency holds the
+   state of the machine before and after.
 """
 
-STATUSES = ("ok", "skipped", "oom", "failed")
+STATUSES = ("ok", "skipped", "oom", "timeout", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ class Record:
         session: the process that measured; only rounds of one session are compared pairwise.
         protocol: how it was measured (counter, warm-up, ...).
         environment: where it was measured; see ``bench.environment``.
-        status: "ok", "skipped", "oom" or "failed"; the last three with a reason.
+        status: "ok", "skipped", "oom", "timeout" or "failed"; all but the first with a reason.
+        schema: version of the fields, as written.
     """
 
     case: Case

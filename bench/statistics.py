@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,6 +173,28 @@ def interleaved_ratio(
         logs[::2] -= shift
         logs[1::2] += shift
     return _exponential(median_interval(logs.tolist(), level=level))
+
+
+def rounds_ratio(
+    base: Mapping[int, float], other: Mapping[int, float], *, level: float = 0.95
+) -> Estimate | None:
+    """The ratio other / base of two series taken in rounds, forwards and backwards by turns.
+
+    Args:
+        base, other: round to its value; only rounds that both have are compared, and of those only
+            as many as alternate between even and odd (an interruption may have left others).
+        level: of the interval.
+
+    Returns:
+        None if there is no such round; else as :func:`interleaved_ratio`.
+    """
+    turns: list[int] = []
+    for part in sorted(base.keys() & other.keys()):
+        if not turns or (part - turns[-1]) % 2:
+            turns.append(part)
+    if not turns:
+        return None
+    return interleaved_ratio([base[t] for t in turns], [other[t] for t in turns], level=level)
 
 
 def hierarchical_ratio(

@@ -1,4 +1,4 @@
-"""Measure a list of cases: each exact metric once, latency in interleaved rounds."""
+"""Measure a list of cases: each metric of one case once, latency in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.environment import environment
 from bench.metrics import METRICS
 from bench.metrics.base import Context, Metric, excuse
 from bench.record import Record
+from bench.rounds import Sampling
 from bench.store import Store, open_store
 
 
@@ -29,17 +30,17 @@ class Plan:
 
     Attributes:
         exact: cases whose parameters, FLOPs and frame noise are taken.
-        timed: cases whose latency and inference memory are taken, the baseline first.
+        timed: cases whose latency and inference memory are taken, the baselines among them.
         trainable: cases whose training memory is estimated.
         training: cases whose training steps are really taken.
-        rounds: visits per timed case.
+        sampling: how long latency is sampled.
     """
 
     exact: tuple[Case, ...]
     timed: tuple[Case, ...]
     trainable: tuple[Case, ...] = ()
     training: tuple[Case, ...] = ()
-    rounds: int = 10
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> None:
@@ -55,9 +56,25 @@ def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> Non
     with opened(path) as (store, stamp):
         for metric in METRICS.values():
             take(metric, getattr(plan, metric.of), store, context, stamp, quiet)
-        todo = latency.missing(plan.timed, plan.rounds, store)
-        with progress("latency, interleaved", len(todo), quiet) as tick:
-            latency.measure(plan.timed, plan.rounds, store, context, stamp, tick)
+        take_latency(plan.timed, plan.sampling, store, context, stamp, quiet)
+
+
+def take_latency(
+    cases: Sequence[Case],
+    sampling: Sampling,
+    store: Store,
+    context: Context,
+    stamp: dict[str, Any],
+    quiet: bool,
+) -> None:
+    """Sample the latency that the store lacks, and show how far it is.
+
+    Raises:
+        bench.errors.UsageError: if the device is not there.
+    """
+    todo = sum(lacking for _, lacking in latency.unfinished(cases, sampling, store))
+    with progress("latency, interleaved", todo, quiet) as tick:
+        latency.measure(cases, sampling, store, context, stamp, tick)
 
 
 @contextmanager
@@ -138,7 +155,7 @@ def _records(metric: Metric, case: Case, context: Context, stamp: dict[str, Any]
 
 
 @contextmanager
-def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
     """A progress line with the time left; silent when there is nothing to do."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(
@@ -146,8 +163,8 @@ def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[str], No
         dynamic_ncols=True, unit="case",
     ) as bar:  # fmt: skip
 
-        def tick(label: str) -> None:
+        def tick(label: str, done: float = 1) -> None:
             bar.set_postfix_str(label, refresh=False)
-            bar.update()
+            bar.update(done)
 
         yield tick

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from statistics import median
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -18,26 +20,61 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+HOST_BOUND = 0.1
+"""Share by which wall time exceeds the device's own where the host is what a case waits for."""
+
+_CALIBRATION = (2_000_000, 20_000_000)  # cycles of two kernels, 1 and 10 ms at 2 GHz
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One timed forward pass, in seconds."""
+    """One timed forward pass, in seconds.
+
+    Attributes:
+        total_s: wall time, from before it is issued until its result exists.
+        prune_s, recover_s: of it, in the sections of that name.
+        device_s: on CUDA, what the device alone needs for such a pass; None on a CPU.
+    """
 
     total_s: float
     prune_s: float
     recover_s: float
+    device_s: float | None = None
+
+    @property
+    def rest_s(self) -> float:
+        """What neither pruning nor recovering took; the three add up to the whole."""
+        return self.total_s - self.prune_s - self.recover_s
+
+
+def host_bound(samples: Sequence[Sample]) -> bool | None:
+    """Whether wall time is mostly more than 10% above device time; None on a CPU."""
+    shares = [s.total_s / s.device_s - 1 for s in samples if s.device_s]
+    return median(shares) > HOST_BOUND if shares else None
 
 
 class SectionTimer:
-    """A probe that times sections: by the clock on a CPU, by events in stream order on CUDA."""
+    """A probe that times sections: by the clock on a CPU, by events in stream order on CUDA.
+
+    Sections do not nest, so that none is counted twice.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
+        self._open = ""
         self._spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = defaultdict(list)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Time what runs inside."""
+        """Time what runs inside.
+
+        Raises:
+            RuntimeError: within another section.
+        """
+        if self._open:
+            raise RuntimeError(f"section {name!r} begins within {self._open!r}; end that first")
+        self._open = name
         if self._cuda:
             first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             first.record()
@@ -48,6 +85,7 @@ class SectionTimer:
             start = time.perf_counter()
             yield
             self._spans[name].append((start, time.perf_counter()))
+        self._open = ""
 
     def seconds(self, name: str) -> float:
         """Time spent in a section so far; on CUDA the device must have been waited for."""
@@ -61,11 +99,85 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_forward(model: Hourglass, x: Tensor) -> Sample:
-    """Time one forward pass, from before it is issued until its result exists."""
+def time_forward(model: Hourglass, x: Tensor, *, flush: Flush | None = None) -> Sample:
+    """Time one forward pass, on CUDA also a second one by the device's own events.
+
+    Args:
+        model: in evaluation mode, on the device of x.
+        x: (B, F, J, C_in).
+        flush: empties the device's cache before each pass.
+    """
     probe = SectionTimer(x.device)
+    if flush is not None:
+        flush()
     total = time_call(lambda: model.run(x, probe=probe), x.device)
-    return Sample(total, probe.seconds("prune"), probe.seconds("recover"))
+    device = None
+    if x.device.type == "cuda":
+        if flush is not None:
+            flush()
+        device = device_time(lambda: model.run(x), x.device, behind_s=1.5 * total)
+    return Sample(total, probe.seconds("prune"), probe.seconds("recover"), device)
+
+
+def device_time(work: Callable[[], object], device: torch.device, *, behind_s: float) -> float:
+    """Time by events what a CUDA device needs for one call, in seconds.
+
+    A kernel of about ``behind_s`` seconds keeps the device waiting until the host has issued
+    everything, so that no gap between launches counts. Work that itself waits for the device is
+    timed with the gaps that follow.
+    """
+    synchronise(device)
+    torch.cuda._sleep(int(min(behind_s, 1.0) * _cycles_per_s(device)))
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    work()
+    last.record()
+    synchronise(device)
+    return first.elapsed_time(last) / 1e3
+
+
+@cache
+def _cycles_per_s(device: torch.device) -> float:
+    """How fast the device counts the cycles of a sleeping kernel, by its events."""
+
+    def seconds(cycles: int) -> float:
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        torch.cuda._sleep(cycles)
+        last.record()
+        synchronise(device)
+        return first.elapsed_time(last) / 1e3
+
+    few, many = _CALIBRATION
+    seconds(many)  # wakes the clock
+    # A difference, so that what launching costs is in neither.
+    return (many - few) / (seconds(many) - seconds(few))
+
+
+def sleep_proof(device: torch.device, *, length_s: float = 0.05) -> tuple[float, float]:
+    """Time a CUDA kernel of known length, to prove that the clock waits for the device.
+
+    Returns:
+        Its length by the device's events, and as :func:`time_call` measures it; in seconds. A
+        clock that does not wait reads some microseconds.
+    """
+    cycles = int(length_s * _cycles_per_s(device))
+    known = device_time(lambda: torch.cuda._sleep(cycles), device, behind_s=0.001)
+    return known, time_call(lambda: torch.cuda._sleep(cycles), device)
+
+
+class Flush:
+    """Empties a CUDA device's L2 cache by writing a buffer twice its size; nothing on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        size = 0
+        if device.type == "cuda":
+            size = 2 * int(torch.cuda.get_device_properties(device).L2_cache_size)
+        self._buffer = torch.empty(size, dtype=torch.uint8, device=device)
+
+    def __call__(self) -> None:
+        """Write the buffer; the next measurement begins when that is done."""
+        self._buffer.zero_()
 
 
 def now() -> float:
@@ -99,6 +211,18 @@ def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> li
     while not samples or (len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s):
         samples.append(once())
     return samples
+
+
+def pause(seconds: float) -> None:
+    """Do nothing for a while."""
+    time.sleep(seconds)
+
+
+def spin(seconds: float) -> None:
+    """Keep the processor busy for a while: work of known length."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 def time_call(work: Callable[[], object], device: torch.device) -> float:

@@ -23,7 +23,8 @@ from reports import energy, plots, streaming
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
-from reports.tables import Table, batches, breakdown, further, paper_table
+from reports.sheets import ONLY_CSV, batches, breakdown, further
+from reports.tables import Table, paper_table
 
 _TITLES = {
     2: "Table 2: token pruning and recovering strategies",
@@ -105,7 +106,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         sheet.to_csv(folder / "further.csv", index=False)
         parts += [
             "## Further configurations",
-            sheet.to_markdown(index=False),
+            sheet.drop(columns=list(ONLY_CSV)).to_markdown(index=False),
             "[further.csv](further.csv)",
         ]
     pictures = plots.draw(
@@ -134,8 +135,11 @@ are of another machine than the paper's RTX 3090, so only the change against the
 compared (Δ of change, in percentage points); the paper's own repeats of one configuration differ \
 by 5% in speed. A superscript leads to a note below the table. FPS/Frame is the paper's name for \
 clips per second at batch 1: one clip gives F output frames, so output frames per second are F \
-times as many. Speed-ups are medians over rounds of baseline latency / latency, each pair from one \
-round. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
+times as many. After ± stands half the 95% interval of the median over rounds, as a share of it; \
+speed-ups are medians over rounds of baseline latency / latency, both taken in turn, each in a \
+process of its own, with the 95% interval of the ratio in brackets, in percent. Intervals allow \
+for serial correlation; fewer than six rounds have "no interval". Outliers count like all other \
+samples. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
 `flops_full` counts every product. GPU Memory is answered by an estimate of the peak of a training \
 step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN is in pixels \
 between detector and clean projection; the detector is a model whose noise is calibrated to the \
@@ -192,9 +196,34 @@ def _heading(
         f"{setting['batch']}, eager, untrained weights",
         "Input": described,
         "Timing": f"{timed} configurations, {spread} interleaved rounds each, {sessions} "
-        f"session{'s' if sessions > 1 else ''}",
+        f"session{'s' if sessions > 1 else ''}{_how_well(list(results.values()))}",
     }
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
+
+
+def _how_well(results: Sequence[Results]) -> str:
+    """How well the latencies are known, and what is to be said of their sampling."""
+    timed = [r for r in results if r.samples]
+    widths = [100 * r.known["latency_s"].width for r in timed]
+    known = sorted(w for w in widths if w < float("inf"))
+    parts = []
+    if known:
+        parts.append(f"95% intervals of the median ±{rounded(known[len(known) // 2], 1)}% "
+                     f"(middle case), ±{rounded(known[-1], 1)}% (widest)")  # fmt: skip
+    if len(known) < len(timed):
+        parts.append(f"{len(timed) - len(known)} with too few rounds for one")
+    if sum(r.outliers for r in timed):
+        every = sum(r.samples for r in timed)
+        parts.append(f"{sum(r.outliers for r in timed)} of {every} samples are outliers, kept")
+    short = [r for r in timed if r.ended in ("budget", "rounds")]
+    if short:
+        parts.append(f"budget or greatest number of rounds ended {len(short)} before they were "
+                     "known as well as asked for")  # fmt: skip
+    bound = [r.case.label for r in timed if r.host_bound]
+    if bound:
+        parts.append(f"the GPU waits for the host (wall time over 10% above its own) in "
+                     f"{', '.join(bound)}")  # fmt: skip
+    return "".join(f"; {part}" for part in parts)
 
 
 def _plot_title(

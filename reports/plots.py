@@ -123,6 +123,9 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
     )
 
 
+_BAR = ("low", "high")
+
+
 def _speedups(
     results: Mapping[Case, Results], table: pd.DataFrame, folder: Path, title: str
 ) -> tuple[str, str]:
@@ -133,7 +136,10 @@ def _speedups(
             continue
         if "flops_full" in base.values and "flops_full" in result.values:
             implied = base.values["flops_full"] / result.values["flops_full"]
-            lines.append((implied, result.speedup, name_of(case), f"{_model(case.host)}, here"))
+            ends = (result.speed.low, result.speed.high) if result.speed else (None, None)
+            lines.append(
+                (implied, result.speedup, name_of(case), f"{_model(case.host)}, here", *ends)
+            )
     printed = rows(4)
     first = printed[0]
     for row in printed[1:]:
@@ -142,16 +148,22 @@ def _speedups(
         printed_case = row.case()
         if printed_case is not None:
             name = name_of(printed_case)
-            lines.append((implied, gained, name, "MixSTE, paper's Table 4 (RTX 3090)"))
-    data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source"])
-    data = data.drop_duplicates()
+            source = "MixSTE, paper's Table 4 (RTX 3090)"
+            lines.append((implied, gained, name, source, None, None))
+    data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source", *_BAR])
+    data = data.drop_duplicates().astype(dict.fromkeys(_BAR, float))
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
     sns.scatterplot(
         data=data, x="implied", y="gained", hue="strategies", style="source", s=85,
         hue_order=list(palette(data["strategies"])), palette=palette(data["strategies"]),
         ax=axis,
     )  # fmt: skip
-    high = float(data[["implied", "gained"]].max().max()) * 1.04
+    bars = data.dropna(subset=list(_BAR))
+    if len(bars):
+        reach = [bars["gained"] - bars["low"], bars["high"] - bars["gained"]]
+        axis.errorbar(bars["implied"], bars["gained"], yerr=[r.clip(lower=0) for r in reach],
+                      fmt="none", ecolor="0.35", elinewidth=1, capsize=2.5, zorder=1)  # fmt: skip
+    high = float(data[["implied", "gained", "high"]].max().max()) * 1.04
     axis.plot([1, high], [1, high], ls="--", lw=1.2, color="0.45")
     axis.set(
         xlabel="speed-up that the FLOPs imply", ylabel="speed-up measured", title=title,
@@ -162,8 +174,8 @@ def _speedups(
     return (
         "speedup.png",
         "Measured against FLOPs-implied speed-up over the unpruned host. On the dashed line every "
-        "saved FLOP saves its time. The paper's points are of another machine and in the paper's "
-        "FLOPs convention; ours in flops_full.",
+        "saved FLOP saves its time. Bars are 95% intervals of the ratio. The paper's points are of "
+        "another machine and in the paper's FLOPs convention; ours in flops_full.",
     )
 
 

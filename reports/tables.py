@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,10 @@ import pandas as pd
 from bench.case import Case
 from bench.paper import DESCRIPTIVE, Misprint, PaperRow, remarks, rows
 from bench.units import giga, millions, percent, rounded
+from reports import uncertain
 from reports.accuracy import Accuracy, fill
 from reports.results import Results
+from reports.uncertain import ends, spread
 
 Find = Callable[[Case | None], Results | None]
 
@@ -26,6 +28,9 @@ class Cell:
         difference: ours minus the paper's, of what is comparable; empty if nothing is.
         comparable: "yes", "ratio" (only the change against the baseline row is) or "no".
         reason: why not, or why there is no value.
+        low, high: ends of our value's 95% interval, in the column's unit; empty without one.
+        change_low, change_high: likewise of the change against the baseline row, in percent.
+        samples: how many rounds a sampled value rests on; empty for what is exact.
         notes: numbers of the notes below the table.
     """
 
@@ -35,6 +40,11 @@ class Cell:
     comparable: str
     reason: str
     notes: tuple[int, ...] = ()
+    low: str = ""
+    high: str = ""
+    change_low: str = ""
+    change_high: str = ""
+    samples: str = ""
 
     def markdown(self) -> str:
         """Three lines in one table cell: paper, ours, difference."""
@@ -80,7 +90,7 @@ class Column:
 
 
 _NO_MPJPE = "not measured"
-_GIB = 2**30
+GIB = 2**30
 
 COLUMNS: tuple[Column, ...] = (
     Column(
@@ -128,7 +138,7 @@ COLUMNS: tuple[Column, ...] = (
         "gpu_memory_g",
         "GPU Memory (G)",
         ("training_allocated_peak_bytes", "training_peak_estimated_bytes"),
-        lambda v: rounded(v / _GIB, 2),
+        lambda v: rounded(v / GIB, 2),
         1,
         "ratio",
         "another implementation of attention; estimated where no GPU measured it",
@@ -155,14 +165,13 @@ _EXTRA: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (
         "inference_process_peak_gib",
         "inference memory (GiB, process peak)",
         "inference_process_peak_bytes",
-        lambda v: rounded(v / _GIB, 2),
+        lambda v: rounded(v / GIB, 2),
     ),
 )
-_INFERENCE_MEMORY = ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
 _FROM_LATENCY = ("clips_per_s", "output_frames_per_s", "prune_recover_ratio")
 
 
-def _why_not(result: Results | None, metric: str) -> str:
+def why_not(result: Results | None, metric: str) -> str:
     """Why there is no value of a metric."""
     reasons = result.reasons if result is not None else {}
     return reasons.get("latency_s" if metric in _FROM_LATENCY else metric, "not measured")
@@ -170,12 +179,14 @@ def _why_not(result: Results | None, metric: str) -> str:
 
 def _extra(result: Results | None, metric: str, text: Callable[[float], str]) -> Cell:
     if result is None or metric not in result.values:
-        return Cell("", "", "", "no", _why_not(result, metric))
-    return Cell("", text(result.values[metric]), "", "no", "not in the paper")
-
-
-def _text(result: Results, metric: str, text: Callable[[float], str]) -> str:
-    return text(result.values[metric]) if metric in result.values else _why_not(result, metric)
+        return Cell("", "", "", "no", why_not(result, metric))
+    ours = text(result.values[metric])
+    known = result.known.get(metric)
+    if known is not None:
+        ours += f" {spread(known)}"
+    low, high = ends(known)
+    samples = str(known.n) if known is not None else ""
+    return Cell("", ours, "", "no", "not in the paper", low=low, high=high, samples=samples)
 
 
 @dataclass(frozen=True)
@@ -232,6 +243,11 @@ class Table:
                         "comparable": cell.comparable,
                         "reason": cell.reason,
                         "note": notes,
+                        "low": cell.low,
+                        "high": cell.high,
+                        "change_low": cell.change_low,
+                        "change_high": cell.change_high,
+                        "samples": cell.samples,
                     }
                 )
         return pd.DataFrame(lines)
@@ -363,26 +379,35 @@ def _cell(
     values = result.values if result is not None else {}
     metric = next((name for name in column.metrics if name in values), None)
     if metric is None:
-        return Cell(paper, "", "", column.comparable, _why_not(result, column.metrics[-1]), notes)
+        return Cell(paper, "", "", column.comparable, why_not(result, column.metrics[-1]), notes)
     value = values[metric]
+    known = result.known.get(metric) if result is not None else None
     ours = column.text(value) + (" est." if "estimated" in metric else "")
+    ours += f" {spread(known)}" if known is not None else ""
     if column.beside in values:
         ours += f" (all frames {column.text(values[column.beside])})"
-    change = None
+    change, ratio = None, None  # as a number, and with its interval where it has one
     if paper_change is not None and reference is not None:
         base = find(reference.case())
         if column.change == "speedup":
-            change = result.speedup if result is not None else None
+            ratio = result.speed if result is not None else None
+            change = ratio.value if ratio is not None else None
         elif base is not None and metric in base.values:
             change = value / base.values[metric]
         if change is not None:
-            ours += f" ({percent(change)})"
+            ours += f" ({percent(change) if ratio is None else uncertain.change(ratio)})"
     difference = ""
     if column.comparable == "yes" and printed is not None:
         difference = _signed(float(column.text(value)) - printed, column.digits)
     elif column.comparable == "ratio" and change is not None and paper_change is not None:
         difference = _signed(100 * (change - paper_change), 1) + " points"
-    return Cell(paper, ours, difference, column.comparable, column.reason, notes)
+    low, high = ends(known)
+    below, above = ends(ratio, 100, less=1)
+    samples = str(known.n) if known is not None else ""
+    return Cell(
+        paper, ours, difference, column.comparable, column.reason, notes, low, high, below, above,
+        samples,
+    )  # fmt: skip
 
 
 def _signed(value: float, digits: int) -> str:
@@ -390,54 +415,3 @@ def _signed(value: float, digits: int) -> str:
     if float(text) == 0:
         return text
     return ("+" if value > 0 else "-") + text
-
-
-def breakdown(results: Iterable[Results], depth: int = 2) -> pd.DataFrame:
-    """flops_full by part of the model, in G, one column per case."""
-    columns = {}
-    for result in results:
-        parts: dict[str, float] = {}
-        for path, flops in result.by_label.get("flops_full_by_module", {}).items():
-            name = ".".join(path.split(".")[:depth]) or "(loop)"
-            parts[name] = parts.get(name, 0) + flops / 1e9
-        columns[result.case.label] = parts
-    table = pd.DataFrame(columns).fillna(0.0)
-    return table.map(lambda v: rounded(v, 3))
-
-
-def further(results: Sequence[Results]) -> pd.DataFrame:
-    """Cases that stand in no table of the paper."""
-    lines = []
-    for r in results:
-        line = {"case": r.case.label, "batch": str(r.case.batch), "device": r.case.device}
-        line["precision"], line["input"] = r.case.dtype, r.case.motion
-        line["Param (M)"] = _text(r, "param_count", millions)
-        line["flops_paper (G)"] = _text(r, "flops_paper", giga)
-        line["flops_full (G)"] = _text(r, "flops_full", giga)
-        line["clips/s"] = _text(r, "clips_per_s", lambda v: rounded(v, 2))
-        line["speed-up"] = rounded(r.speedup, 2) if r.speedup else "not measured"
-        line["ratio"] = _text(r, "prune_recover_ratio", lambda v: rounded(v, 4))
-        line["training memory, estimated (GiB)"] = _text(
-            r, "training_peak_estimated_bytes", lambda v: rounded(v / _GIB, 2)
-        )
-        memory = next((m for m in _INFERENCE_MEMORY if m in r.values), _INFERENCE_MEMORY[-1])
-        line["inference memory (GiB)"] = _text(r, memory, lambda v: rounded(v / _GIB, 2))
-        line["remark"] = "; ".join(sorted(set(r.reasons.values())))
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def batches(results: Mapping[Case, Results]) -> dict[Case, Results]:
-    """The cases that were timed at more than one batch size."""
-    sizes: dict[Case, set[int]] = {}
-    for case, result in results.items():
-        if "latency_s" in result.values:
-            sizes.setdefault(replace(case, batch=1), set()).add(case.batch)
-    chosen = {
-        case: result
-        for case, result in results.items()
-        if "latency_s" in result.values and len(sizes[replace(case, batch=1)]) > 1
-    }
-    return dict(
-        sorted(chosen.items(), key=lambda item: (item[0].label.split("-batch")[0], item[0].batch))
-    )

@@ -20,6 +20,7 @@ from bench.case import Case
 from bench.cli import OUT, STORE
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context
+from bench.rounds import Sampling
 
 
 class Replay:
@@ -49,9 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--motion", type=Path, help="motion file for the input; default: generated")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"))
     group.addoption("--training-steps", action="store_true", help="take training steps on a CPU")
+    group.addoption("--rounds", type=int, help="visits per timed case; default: by --budget")
+    group.addoption("--budget", type=float, default=13.0, help="minutes for all timing")
     group.addoption("--fps", type=float, default=50.0, help="of the camera in table_streaming")
     group.addoption("--seconds", type=float, default=3.0, help="of video per row and round there")
-    group.addoption("--rounds", type=int, default=10, help="samples per timed case")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,17 +83,18 @@ def measured(request: pytest.FixtureRequest) -> Callable[[Case], list[float]]:
     wanted = [one for case in found for one in (case.baseline, case)]
     cases = tuple(dict.fromkeys(replace(case, **where) for case in wanted))
     training = cases if option("--device") == "cuda" or option("--training-steps") else ()
+    sampling = Sampling(rounds=option("--rounds"), budget_s=60 * option("--budget"))
     plan = sweep.Plan(
-        exact=cases, timed=cases, trainable=cases, training=training, rounds=option("--rounds")
+        exact=cases, timed=cases, trainable=cases, training=training, sampling=sampling
     )
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled(), warnings.catch_warnings():
         warnings.simplefilter("default")  # pytest makes them errors, which would fail the rows
         sweep.run(plan, option("--store"), Context(motion))
-    group = latency.group_name(cases)
+    groups = {latency.group_name(group) for group in latency.groups(cases, sampling.alive)}
     samples: dict[Case, list[float]] = {case: [] for case in cases}
     for record in store.read(option("--store")):
-        if record.metric == "latency_s" and record.group == group:
+        if record.metric == "latency_s" and record.group in groups:
             samples[record.case].extend(record.values)
     return lambda case: samples[replace(case, **where)]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cli, counters, latency, store, sweep
+from bench import cli, counters, rounds, store, sweep
 from bench.case import Case
 from bench.cli import main
 from bench.metrics import METRICS
@@ -172,7 +172,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name, metric in METRICS.items():
         monkeypatch.setitem(METRICS, name, replace(metric, measure=stand_in(metric.readings)))
-    monkeypatch.setattr(latency, "_VISIT_SAMPLES", 1)
+    monkeypatch.setattr(rounds, "VISIT_SAMPLES", 1)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -221,7 +221,7 @@ def test_what_a_table_measures(said: Said, plan: list[sweep.Plan]) -> None:
     assert set(made.timed) == set(made.exact)
     assert made.timed[0] == made.timed[0].baseline
     assert len(made.timed) == 6
-    assert made.rounds == 7
+    assert made.sampling.rounds == 7
 
 
 def test_a_quick_run_times_fewer(said: Said, plan: list[sweep.Plan]) -> None:

@@ -25,12 +25,14 @@ import os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 import torch
-from bench import latency, sweep
+from bench import latency, rounds, sweep
 from bench.case import Case
 from bench.data.windows import MotionSource
 from bench.environment import environment
+from bench.latency_worker import Bench
 from bench.metrics import METRICS
 from bench.metrics.base import Context, Reading
+from bench.rounds import Sampling, Visit
 from bench.store import Store
 
 class Slow:
@@ -56,7 +58,25 @@ def constant(names):
 
 for name, metric in METRICS.items():
     METRICS[name] = replace(metric, measure=constant(metric.readings), at_once=1)
-latency._VISIT_SAMPLES = 1
+rounds.VISIT_SAMPLES = 1
+
+class Here:
+    '''A worker in the sweep's own process: starting others would take longer than all sweeps.'''
+
+    def __init__(self, case, inputs, sampling):
+        self.setup = {"case": case.to_json(), "inputs": str(inputs), "threads": 1, "flush": False}
+
+    def ready(self):
+        self.bench = Bench(self.setup)
+
+    def visit(self, turn, **given):
+        found = self.bench.visit(turn=turn, **{"unheeded": 0, **given})
+        return Visit(found.pop("readings"), found)
+
+    def close(self):
+        pass
+
+latency.Process = Here
 torch.set_num_threads(1)
 motion = MotionSource.generated(frames=54)
 base = Case(host="mixste", frames=9, options=(("depth", 2), ("heads", 1), ("width", 8)),
@@ -66,7 +86,7 @@ cases = (base, pruned, replace(base, frames=27))
 for case in cases:
     motion.windows(case.frames, limit=8)
 environment(1)
-plan = sweep.Plan(exact=cases, timed=cases, trainable=cases, rounds=30)
+plan = sweep.Plan(exact=cases, timed=cases, trainable=cases, sampling=Sampling(rounds=30))
 for line in sys.stdin:
     path, _, moment = line.strip().rpartition(" ")
     child = os.fork()

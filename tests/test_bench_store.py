@@ -227,6 +227,30 @@ def test_a_newer_schema_is_named(path: Path) -> None:
         assert f"schema {SCHEMA + 1}" in str(error)
 
 
+SCHEMA_1 = """{"case": {"host": "mixste", "frames": 27, "prune": "tps", "recover": "tri", \
+"r": [13, 9], "b": [0, 2], "pipeline": "seq2seq", "options": [["depth", 3]], "batch": 1, \
+"device": "cpu", "dtype": "float32", "threads": 1, "motion": "generated:0"}, \
+"metric": "latency_s", "unit": "s", "values": [0.25, 0.5], "labels": [], "group": "1852c646", \
+"part": 3, "session": "088b97bf3ad1", "protocol": {"warmup": 1, "interleaved": 2}, \
+"environment": {"fingerprint": "this code"}, "status": "ok", "reason": "", "schema": 1}
+"""
+
+
+def test_files_of_the_first_schema_are_read_and_gone_on_with(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(SCHEMA_1)
+    (old,) = read(path)
+    assert old.schema == 1
+    assert (old.case.r, old.values, old.part) == ((13, 9), (0.25, 0.5), 3)
+    late = record(values=(), status="timeout", reason="no answer within 300 s")
+    with opened(path) as store:
+        assert old.identity in store
+        store.append([late])
+    assert read(path) == [old, late]
+    assert path.read_text().startswith(SCHEMA_1)
+    assert late.schema == SCHEMA == 2
+
+
 def test_a_missing_file_says_how_to_measure(path: Path) -> None:
     with pytest.raises(StoreError, match=r"no record file at .* measure first"):
         read(path)

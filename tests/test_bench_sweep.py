@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,16 @@ import pytest
 import torch
 
 import h2ot_core
-from bench import latency, store, sweep, timing
+from bench import latency, rounds, store, sweep, timing
 from bench.case import Case
 from bench.data.windows import MotionSource
 from bench.errors import UsageError
+from bench.excuses import excuse
+from bench.latency_worker import Bench
 from bench.metrics import METRICS
 from bench.metrics.base import Context, NotApplicable, Reading
 from bench.record import Record
+from bench.rounds import Failure, Sampling, Visit
 from bench.store import open_store
 
 MOTION = MotionSource.generated(frames=54)
@@ -36,7 +38,7 @@ HOT = replace(BASE, prune="tpc", recover="tra", r=(9,), b=(1,))
 TPA = replace(BASE, prune="tpa", recover="tra", r=(13, 9), b=(1, 2))
 H2OT = replace(BASE, prune="tps", recover="tri", r=(13, 9), b=(0, 2))
 CASES = (BASE, HOT, TPA, H2OT)
-PLAN = sweep.Plan(exact=CASES, timed=CASES, trainable=CASES[:2], rounds=3)
+PLAN = sweep.Plan(exact=CASES, timed=CASES, trainable=CASES[:2], sampling=Sampling(rounds=3))
 GROUP = latency.group_name(CASES)
 
 Identity = tuple[Case, str, str, int]
@@ -50,12 +52,13 @@ def complete(plan: sweep.Plan) -> Counter[Identity]:
         for case in getattr(plan, metric.of)
         for reading in metric.readings
     ]
-    group = latency.group_name(plan.timed)
+    assert plan.sampling.rounds is not None
     timed = [
-        (case, reading, group, part)
-        for case in plan.timed
-        for reading in ("latency_s", "prune_s", "recover_s")
-        for part in range(plan.rounds)
+        (case, reading, latency.group_name(group), part)
+        for group in latency.groups(plan.timed)
+        for case in group
+        for reading in latency.READINGS
+        for part in range(plan.sampling.rounds)
     ]
     return Counter(taken + timed)
 
@@ -78,11 +81,33 @@ def one_thread() -> Iterator[None]:
 
 
 def leave_out(patch: pytest.MonkeyPatch, *but: str) -> None:
-    """Replace metrics by constants, and take few samples per visit."""
+    """Replace metrics by constants, time in this process, and take few samples per visit."""
     for name, metric in METRICS.items():
         if name not in but:
             patch.setitem(METRICS, name, replace(metric, measure=constant(metric.readings)))
-    patch.setattr(latency, "_VISIT_SAMPLES", 2)
+    patch.setattr(latency, "Process", Here)
+    patch.setattr(rounds, "VISIT_SAMPLES", 2)
+
+
+class Here:
+    """A worker in this process, which a test can reach into."""
+
+    def __init__(self, case: Case, inputs: Path, sampling: Sampling) -> None:
+        self.setup = {"case": case.to_json(), "inputs": str(inputs), "threads": 1, "flush": False}
+
+    def ready(self) -> None:
+        self.bench = Bench(self.setup)
+
+    def visit(self, turn: int, *, at_least_s: float, at_most: int, unheeded: int = 0) -> Visit:
+        given = {"at_least_s": at_least_s, "at_most": at_most, "unheeded": unheeded}
+        try:
+            found = self.bench.visit(turn=turn, **given)  # type: ignore[arg-type]
+        except Exception as error:
+            raise Failure(**excuse(error)) from None
+        return Visit(found.pop("readings"), {**self.bench.facts, **found})
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -138,7 +163,7 @@ def test_what_the_records_say(finished: Path) -> None:
             record = found[case, f"flops_full_by_{breakdown}", "", 0]
             assert sum(record.values) == full[0]
             assert len(set(record.labels)) == len(record.labels) == len(record.values)
-        for part in range(PLAN.rounds):
+        for part in range(3):
             series = [
                 found[case, reading, GROUP, part].values
                 for reading in ("latency_s", "prune_s", "recover_s")
@@ -166,6 +191,7 @@ def test_a_finished_sweep_has_nothing_left_to_do(
 
 def test_rounds_go_forwards_and_backwards(path: Path, cheap: None) -> None:
     visits = [(r.part, r.case) for r in run(path) if r.metric == "latency_s"]
+    assert latency.groups(CASES) == [CASES]
     forwards = [BASE, HOT, TPA, H2OT]
     assert visits == [
         (part, case)
@@ -175,7 +201,7 @@ def test_rounds_go_forwards_and_backwards(path: Path, cheap: None) -> None:
 
 
 def test_a_case_named_twice_is_measured_once(path: Path, cheap: None) -> None:
-    plan = sweep.Plan(exact=(BASE, H2OT), timed=(BASE, H2OT), rounds=1)
+    plan = sweep.Plan(exact=(BASE, H2OT), timed=(BASE, H2OT), sampling=Sampling(rounds=1))
     run(path, replace(plan, exact=(BASE, H2OT, BASE)))
     assert held(path) == complete(plan)
 
@@ -189,7 +215,7 @@ def interrupting(at: int) -> Callable[..., Any]:
 
     @contextmanager
     def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-        def tick(label: str) -> None:
+        def tick(label: str, done: float = 1) -> None:
             nonlocal left
             left -= 1
             if left == 0:
@@ -203,7 +229,8 @@ def interrupting(at: int) -> Callable[..., Any]:
 def steps(plan: sweep.Plan) -> int:
     """How often a sweep moves on."""
     taken = sum(len(getattr(plan, metric.of)) for metric in METRICS.values())
-    return taken + len(plan.timed) * plan.rounds
+    assert plan.sampling.rounds is not None
+    return taken + len(plan.timed) * plan.sampling.rounds
 
 
 STEPS = steps(PLAN)
@@ -227,7 +254,7 @@ def test_an_interrupted_sweep_goes_on(
 def test_a_sweep_interrupted_at_every_step_ends_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch, cheap: None
 ) -> None:
-    plan = sweep.Plan(exact=(BASE, H2OT), timed=(BASE, H2OT), rounds=3)
+    plan = sweep.Plan(exact=(BASE, H2OT), timed=(BASE, H2OT), sampling=Sampling(rounds=3))
     interruptions = 0
     while True:
         monkeypatch.setattr(sweep, "progress", interrupting(1))
@@ -271,7 +298,9 @@ def failing(error: Exception, of: str, after: int) -> Callable[..., timing.Sampl
     """A clock under which the models of one pruner fail after so many passes."""
     passes = 0
 
-    def time_forward(model: h2ot_core.Hourglass, x: torch.Tensor) -> timing.Sample:
+    def time_forward(
+        model: h2ot_core.Hourglass, x: torch.Tensor, *, flush: Any = None
+    ) -> timing.Sample:
         nonlocal passes
         if model.config.prune == of:
             passes += 1
@@ -288,7 +317,8 @@ def test_a_case_that_fails_in_time_says_so_and_stops_no_other(
     path: Path, monkeypatch: pytest.MonkeyPatch, cheap: None, error: Exception, status: str,
     reason: str, after: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(timing, "time_forward", failing(error, "tpa", after))
+    warm = 6  # passes, of which the last five show no trend
+    monkeypatch.setattr(timing, "time_forward", failing(error, "tpa", warm + after))
     records = run(path)
     failed = [r for r in records if r.status != "ok"]
     assert {(r.case, r.metric, r.part) for r in failed} == {
@@ -346,40 +376,9 @@ def test_a_group_is_a_set_of_cases() -> None:
     assert len({GROUP, *map(latency.group_name, others)}) == 4
 
 
-def shared_models() -> dict[Case, h2ot_core.Hourglass]:
-    cases = (*CASES, replace(BASE, frames=9))
-    models = latency._Models(cases)
-    return {case: models.ready(case, partial(example, case)) for case in cases}
-
-
 def example(case: Case, batch: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand((batch, case.frames, 17, 2), generator=generator)
-
-
-def test_models_with_shared_weights_compute_what_they_would_alone() -> None:
-    models = shared_models()
-    for case, model in models.items():
-        alone = h2ot_core.build(**case.build_arguments()).eval()
-        alone.load_state_dict(
-            {name: value.clone() for name, value in model.state_dict().items()}, strict=True
-        )
-        with torch.inference_mode():
-            assert torch.equal(alone(example(case)), model(example(case)))
-
-
-def test_models_share_every_weight_that_fits() -> None:
-    models = shared_models()
-    base = dict(models[BASE].named_parameters())
-    for case in CASES[1:]:
-        own = dict(models[case].named_parameters())
-        assert all(own[name] is weight for name, weight in base.items())
-    short = dict(models[replace(BASE, frames=9)].named_parameters())
-    for model in models.values():  # and none in two places
-        places = list(model.named_parameters(remove_duplicate=False))
-        assert len({id(weight) for _, weight in places}) == len(places)
-    apart = {name for name, weight in base.items() if short[name] is not weight}
-    assert apart == {"host.temporal_pos"}  # one row per frame
 
 
 def test_input_that_is_not_finite_is_refused(path: Path, cheap: None) -> None:
@@ -391,7 +390,7 @@ def test_input_that_is_not_finite_is_refused(path: Path, cheap: None) -> None:
 
     broken = Broken(MOTION.name, "", lambda split: [], MOTION.noise)
     with pytest.raises(UsageError, match="holds poses that are not finite"):
-        sweep.run(replace(PLAN, rounds=8), path, Context(broken), quiet=True)
+        sweep.run(replace(PLAN, sampling=Sampling(rounds=8)), path, Context(broken), quiet=True)
     assert not [r for r in store.read(path) if r.status != "ok"]
 
 
@@ -402,7 +401,7 @@ def test_cases_timed_together_share_their_machine(path: Path, other: dict[str, A
         open_store(path, environment="", note=[]) as opened,
         pytest.raises(UsageError, match="must share device and threads"),
     ):
-        latency.measure(cases, 1, opened, CONTEXT, {}, lambda label: None)
+        latency.measure(cases, Sampling(rounds=1), opened, CONTEXT, {}, lambda *_: None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -412,16 +411,16 @@ def test_a_device_that_is_not_there(path: Path, cheap: None) -> None:
         run(path, sweep.Plan(exact=(case,), timed=(case,)))
 
 
-def test_every_case_gets_the_same_clips_and_every_round_others() -> None:
-    inputs = latency._Inputs(CONTEXT)
+def test_every_case_gets_the_same_clips_and_every_round_others(tmp_path: Path) -> None:
+    inputs = latency._Inputs(CONTEXT, tmp_path)
     two = replace(BASE, batch=2)
-    assert torch.equal(inputs.take(BASE, 0), inputs.take(H2OT, 0))
-    rounds = [inputs.take(two, part) for part in range(9)]
-    assert all(x.shape == (2, 27, 17, 2) for x in rounds)
-    assert len({x.numpy().tobytes() for x in rounds[:8]}) == 8
-    assert torch.equal(rounds[8], rounds[0])
+    assert inputs.file(BASE) == inputs.file(H2OT)
+    rounds = np.load(inputs.file(two))
+    assert rounds.shape == (8, 2, 27, 17, 2)
+    assert rounds.dtype == np.float32
+    assert len({x.tobytes() for x in rounds}) == 8
     windows = {w.input.tobytes() for w in MOTION.windows(27)}
-    assert all(clip.numpy().tobytes() in windows for x in rounds for clip in x)
+    assert all(clip.tobytes() in windows for x in rounds for clip in x)
 
 
 # --- clocks ------------------------------------------------------------------------------------

@@ -18,11 +18,13 @@ from bench.case import Case
 from bench.errors import UsageError
 from bench.paper import TABLES, rows
 from bench.record import Record
+from bench.statistics import Estimate
 from bench.store import open_store
-from reports import plots
+from reports import plots, uncertain
 from reports.build import build
 from reports.results import Results, collect
-from reports.tables import COLUMNS, Table, breakdown, further, paper_table
+from reports.sheets import breakdown, further
+from reports.tables import COLUMNS, Table, paper_table
 
 GIB = 2**30
 SETTING = {
@@ -111,6 +113,8 @@ def result(records: Sequence[Record], case: Case) -> Results:
 
 # --- cells -------------------------------------------------------------------------------------
 
+FEW = ("(no interval)", ", no interval")  # of three rounds
+
 
 @pytest.mark.parametrize(
     ("number", "column", "paper", "ours", "difference"),
@@ -120,9 +124,9 @@ def result(records: Sequence[Record], case: Case) -> Results:
         (1, "flops_g", "277.25", "277.25", "0.00"),
         (2, "flops_g", "167.52 (↓ 39.6%)", "167.52 (↓ 39.6%)", "0.00"),
         (4, "flops_g", "118.23 (↓ 57.4%)", "118.23 (↓ 57.4%)", "0.00"),
-        (1, "fps_per_frame", "41", "2.00", ""),
-        (2, "fps_per_frame", "56 (↑ 36.6%)", "2.50 (↑ 25.0%)", "-11.6 points"),
-        (4, "fps_per_frame", "82 (↑ 100.0%)", "5.00 (↑ 150.0%)", "+50.0 points"),
+        (1, "fps_per_frame", "41", "2.00 (no interval)", ""),
+        (2, "fps_per_frame", "56 (↑ 36.6%)", f"2.50 {FEW[0]} (↑ 25.0%{FEW[1]})", "-11.6 points"),
+        (4, "fps_per_frame", "82 (↑ 100.0%)", f"5.00 {FEW[0]} (↑ 150.0%{FEW[1]})", "+50.0 points"),
         (1, "gpu_memory_g", "11.4", "4.00 est.", ""),
         (4, "gpu_memory_g", "5.6 (↓ 50.9%)", "2.00 est. (↓ 50.0%)", "+0.9 points"),
         (4, "mpjpe_mm", "40.5", "", ""),
@@ -141,7 +145,7 @@ def test_other_columns() -> None:
     ratio = made[2].cells[1]["ratio"]
     assert (ratio.paper, ratio.ours) == ("0.33", "0.300")  # (0.1 + 0.02) / 0.4
     full, frames, memory = made[4].extras[3]
-    assert (full.ours, frames.ours, memory.ours) == ("121.43", "1215.0", "0.50")
+    assert (full.ours, frames.ours, memory.ours) == ("121.43", "1215.0 (no interval)", "0.50")
 
 
 def test_measured_memory_comes_before_the_estimate() -> None:
@@ -254,7 +258,7 @@ def test_several_samples_of_a_visit_count_once_in_a_pair() -> None:
         *visit(BASE, 1, 3.0),
         *visit(H2OT, 1, 1.0),
     ]
-    assert result(records, H2OT).speedup == pytest.approx(2.5)  # of 2 and 3
+    assert result(records, H2OT).speedup == pytest.approx(6**0.5)  # of 2 and 3
 
 
 def test_the_largest_group_counts() -> None:
@@ -271,8 +275,8 @@ def test_the_largest_group_counts() -> None:
 def test_of_equal_groups_the_last_counts() -> None:
     first = [*visit(BASE, 0, 9.0, group="a"), *visit(H2OT, 0, 1.0, group="a")]
     later = [*visit(BASE, 0, 4.0, group="b"), *visit(H2OT, 0, 2.0, group="b")]
-    assert result(first + later, H2OT).speedup == 2.0
-    assert result(later + first, H2OT).speedup == 9.0
+    assert result(first + later, H2OT).speedup == pytest.approx(2.0)
+    assert result(later + first, H2OT).speedup == pytest.approx(9.0)
 
 
 def test_a_case_of_a_small_group_is_compared_with_the_baseline_beside_it() -> None:
@@ -281,6 +285,109 @@ def test_a_case_of_a_small_group_is_compared_with_the_baseline_beside_it() -> No
     found = collect(tables_run + own_run)
     assert (found[OWN].speedup, found[OWN].pairs) == (4.0, 1)
     assert found[BASE].values["latency_s"] == 8.0
+
+
+NOISE = (1.0, 1.02, 0.99, 1.01, 0.98, 1.0, 1.03, 0.99)
+
+
+def noisy(*cases: tuple[Case, float], parts: int = 8) -> list[Record]:
+    """Rounds whose latencies vary, the row's otherwise than the baseline's."""
+    return [
+        one
+        for part in range(parts)
+        for i, (case, level) in enumerate(cases)
+        for one in visit(case, part, level * NOISE[(part + 3 * i) % 8])
+    ]
+
+
+def test_what_is_sampled_has_an_interval() -> None:
+    found = collect(noisy((BASE, 0.5), (H2OT, 0.2)))
+    latency, clips = (found[H2OT].known[name] for name in ("latency_s", "clips_per_s"))
+    assert latency.low is not None
+    assert latency.high is not None
+    assert 0.2 * 0.98 <= latency.low < latency.value < latency.high <= 0.2 * 1.03
+    assert (clips.low, clips.high) == (1 / latency.high, 1 / latency.low)
+    frames = found[H2OT].known["output_frames_per_s"]
+    assert frames.high == pytest.approx(243 * (clips.high or 0))
+    speed = found[H2OT].speed
+    assert speed is not None
+    assert speed.low is not None
+    assert speed.high is not None
+    assert speed.low < 2.5 < speed.high
+    assert (speed.n, found[H2OT].rounds, found[H2OT].samples) == (8, 8, 8)
+    base = found[BASE].speed
+    assert base is not None
+    assert (base.low, base.value, base.high) == (1.0, 1.0, 1.0)
+
+
+def test_five_rounds_have_none() -> None:
+    found = collect(noisy((BASE, 0.5), (H2OT, 0.2), parts=5))[H2OT]
+    assert found.known["clips_per_s"].low is None
+    assert found.speed is not None
+    assert found.speed.low is None
+
+
+def test_outliers_are_counted_and_kept() -> None:
+    records = [*visit(H2OT, 0, (0.2, 0.21, 0.2, 0.19, 9.0)), *visit(H2OT, 1, (0.2, 0.21))]
+    found = result(records, H2OT)
+    assert (found.outliers, found.samples, found.rounds) == (1, 7, 2)
+    assert found.values["latency_s"] == pytest.approx(0.2025)  # of 0.2 and 0.205
+
+
+def test_visits_weigh_alike_however_many_samples_they_have() -> None:
+    records = [*visit(H2OT, 0, (1.0,) * 9), *visit(H2OT, 1, 2.0), *visit(H2OT, 2, 3.0)]
+    assert result(records, H2OT).values["latency_s"] == 2.0
+
+
+def test_cells_show_how_well_they_are_known() -> None:
+    cell = tables(noisy((BASE, 0.5), (H2OT, 0.2)))[4].cells[3]["fps_per_frame"]
+    assert re.fullmatch(r"5\.0\d ±[12]% \(↑ 1[45]\d\.\d% \[1[45]\d, 1[45]\d\]\)", cell.ours)
+    assert 4.8 < float(cell.low) < 5 < float(cell.high) < 5.1
+    assert 140 < float(cell.change_low) < 150 < float(cell.change_high) < 160
+    assert cell.samples == "8"
+    other = tables(counted(H2OT, 1, 2, 300))[4].cells[3]["param_m"]
+    assert (other.low, other.high, other.samples) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (1.878, 1.82, 1.94, "↑ 87.8% [82, 94]"),
+        (0.97, 0.95, 0.99, "↓ 3.0% [-5, -1]"),
+        (1.004, 0.998, 1.012, "↑ 0.4% [-0.2, 1.2]"),
+        (1.01, 0.9999, 1.03, "↑ 1.0% [0, 3]"),
+        (1.5, None, None, "↑ 50.0%, no interval"),
+    ],
+)
+def test_a_change_and_its_interval(
+    value: float, low: float | None, high: float | None, text: str
+) -> None:
+    assert uncertain.change(Estimate(value=value, low=low, high=high, level=0.95, n=8)) == text
+
+
+@pytest.mark.parametrize(
+    ("half", "text"), [(0.0, "±0.0%"), (0.004, "±0.4%"), (0.02, "±2%"), (0.0096, "±1%")]
+)
+def test_a_spread(half: float, text: str) -> None:
+    known = Estimate(value=10, low=10 * (1 - half), high=10 * (1 + half), level=0.95, n=8)
+    assert uncertain.spread(known) == text
+
+
+def test_the_heading_says_how_well_speeds_are_known(tmp_path: Path, no_pictures: None) -> None:
+    gpu = replace(H2OT, device="cuda")
+    records = noisy((BASE, 0.5), (H2OT, 0.2)) + visit(HOT, 0, (0.29, 0.3, 0.3, 0.31, 9.0))
+    records += [replace(one, protocol={"host_bound": True}) for one in visit(gpu, 0, 0.1)]
+    records += [
+        record(case, "latency_rounds", 8, group="g", protocol={"ended": why})
+        for case, why in ((BASE, "width"), (H2OT, "budget"))
+    ]
+    text = build(stored(tmp_path / "r.jsonl", records), tmp_path / "out").read_text("utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("- Timing"))
+    assert re.search(r"median ±\d\.\d% \(middle case\), ±\d\.\d% \(widest\)", line)
+    bound = f"GPU waits for the host (wall time over 10% above its own) in {gpu.label}"
+    few, far = "2 with too few rounds for one", "1 of 22 samples are outliers, kept"
+    for fact in (few, far, "rounds ended 1 before they were known as well as asked for", bound):
+        assert fact in line
 
 
 def test_shares_are_taken_sample_by_sample() -> None:
@@ -332,11 +439,11 @@ def test_further_configurations_say_what_is_missing() -> None:
     (line,) = further([result(records, OWN)]).to_dict("records")
     assert line["case"] == OWN.label
     assert line["Param (M)"] == "33.78"
-    assert line["clips/s"] == "4.00"
+    assert line["clips/s"] == "4.00 (no interval)"
     assert line["speed-up"] == "not measured"  # no baseline beside it
     assert line["training memory, estimated (GiB)"] == "oom: too large"
     assert line["remark"] == "oom: too large"
-    assert all(line.values())
+    assert all(v for name, v in line.items() if " low" not in name and " high" not in name)
 
 
 # --- the report --------------------------------------------------------------------------------
@@ -389,7 +496,9 @@ def test_paper_and_ours_stand_side_by_side(report: Path) -> None:
     lines = [line for line in text.splitlines() if line.startswith("| 4 | H2OT w. MixSTE |")]
     (line,) = (line for line in lines if "[121, 81] | [0, 3]" in line)
     assert "118.23 (↓ 57.4%)<br>**118.23 (↓ 57.4%)**<br>Δ 0.00" in line
-    assert re.search(r"82 \(↑ 100\.0%\)<sup>\d+</sup><br>\*\*5\.00 \(↑ 150\.0%\)\*\*", line)
+    assert re.search(
+        r"82 \(↑ 100\.0%\)<sup>\d+</sup><br>\*\*5\.00 \(no interval\) \(↑ 150\.0%, no ", line
+    )
     assert "<br>*not measured*" in line
 
 
@@ -505,9 +614,9 @@ def test_tables_are_answered_in_whatever_setting_was_measured(
     sheet = pd.read_csv(out / "table_4.csv", dtype=str, keep_default_na=False)
     speeds = sheet[(sheet["row"] == "4") & (sheet["column"] == "fps_per_frame")]
     batch = setting.get("batch", 1)
-    assert list(speeds["ours"]) == [f"{5 * batch}.00 (↑ 150.0%)"]
+    assert list(speeds["ours"]) == [f"{5 * batch}.00 {FEW[0]} (↑ 150.0%{FEW[1]})"]
     (line,) = pd.read_csv(out / "further.csv", dtype=str).to_dict("records")
-    assert (line["batch"], line["device"], line["clips/s"]) == ("1", "cpu", "1.33")
+    assert (line["batch"], line["device"], line["clips/s"]) == ("1", "cpu", "1.33 (no interval)")
 
 
 @pytest.mark.parametrize("missing", ["flops_full", "prune_s", "latency_s"])

@@ -7,15 +7,9 @@ changes from pair to pair.
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-import tempfile
-import threading
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -24,6 +18,7 @@ from bench import timing
 from bench.case import Case
 from bench.gate.sides import Side
 from bench.gate.verdicts import SAMPLED
+from bench.processes import Talker
 from bench.record import Record
 from bench.statistics import stationary
 
@@ -51,7 +46,6 @@ FEWEST_PAIRS = 4
 _TURNS = (4, 40)
 _WARMUP = (6, 12)  # passes, at least and at most
 _TURN_S = 0.05  # a shorter forward pass is repeated within a turn
-_PATIENCE_S = 120.0  # for one answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,63 +211,13 @@ class _Pair:
         return records
 
 
-class _Worker:
-    """A measuring process and the talk with it."""
+class _Worker(Talker):
+    """A measuring process of one side."""
 
     def __init__(self, side: Side, cases: Sequence[Case]) -> None:
         self.side = side
-        # A file, as nobody would empty a pipe.
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.gate.worker", "sampled", str(side.root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            text=True,
-            bufsize=1,
-            cwd=side.root,
-            env=side.variables(),
-        )
+        super().__init__(
+            "bench.gate.worker", ["sampled", str(side.root)], flags=["-P"],
+            env=side.variables(), cwd=side.root,
+        )  # fmt: skip
         self.ask({"cases": [case.to_json() for case in cases], "slowdown": side.slowdown})
-
-    def ask(self, request: dict[str, Any]) -> None:
-        """Send a request; a process that has ended will say so when asked for its answer."""
-        assert self._process.stdin is not None
-        with suppress(OSError):  # it has ended
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-
-    def answer(self, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The next answer; of a process that has ended, why, as status and reason."""
-        if request is not None:
-            self.ask(request)
-        assert self._process.stdout is not None
-        guard = threading.Timer(_PATIENCE_S, self._process.kill)
-        guard.daemon = True
-        guard.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            guard.cancel()
-        return json.loads(line) if line else self._end()
-
-    def _end(self) -> dict[str, Any]:
-        status = self._process.wait()
-        self._said.seek(0)
-        last = (self._said.read().strip().splitlines() or ["no message"])[-1]
-        if status == -9:
-            return {
-                "status": "oom",
-                "reason": f"killed, for want of memory or after {_PATIENCE_S:.0f} s of silence",
-            }
-        return {"status": "failed", "reason": f"the process ended with status {status}: {last}"}
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what was not sent is lost, as it should be
-                    pipe.close()
-        self._said.close()

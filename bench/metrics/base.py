@@ -6,27 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from bench.case import Case
 from bench.data.windows import MotionSource
+from bench.excuses import NotApplicable, excuse
 from bench.trunk import Trunk
 
-
-class NotApplicable(Exception):
-    """The metric means nothing for this case, or cannot be had here; the message says why."""
-
-
-def excuse(error: Exception) -> dict[str, Any]:
-    """Status and reason of a record that an error left without values."""
-    if isinstance(error, NotApplicable):
-        status = "skipped"
-    elif isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        status = "oom"
-    else:
-        status = "failed"
-    lines = str(error).strip().splitlines()
-    return {"status": status, "reason": lines[0] if lines else type(error).__name__}
+__all__ = ["Context", "Metric", "NotApplicable", "Reading", "excuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +50,8 @@ class Metric:
         title: what is measured, for progress lines.
         readings: names of the readings it gives, unless it fails.
         measure: takes the case; raises :class:`NotApplicable` for a skipped record,
-            ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, anything else for a
-            failed one.
+            ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, ``TimeoutError`` for a
+            timeout record, anything else for a failed one.
         of: the cases of a plan that it is taken of, a field of :class:`bench.sweep.Plan`.
         at_once: how many cases may be measured at the same time; more than one for a metric that
             works in processes of its own and reads no clock.

@@ -22,6 +22,7 @@ def call(module: str, case: Case) -> dict[str, Any]:
     Raises:
         NotApplicable: if the worker raised it.
         MemoryError: if the process was killed, or ran out of device memory.
+        TimeoutError: if it took over half an hour.
         RuntimeError: with the process's last line, if it failed otherwise.
     """
     root = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def call(module: str, case: Case) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"the measuring process took over {_TIMEOUT_S} s") from None
+        raise TimeoutError(f"the measuring process took over {_TIMEOUT_S} s") from None
     if done.returncode in (-9, 137):
         raise MemoryError("the measuring process was killed, probably for want of memory")
     if done.returncode != 0:
