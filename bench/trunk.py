@@ -57,11 +57,11 @@ class Trunk:
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the weights."""
-        recipe = self.card.get("recipe", {})
+        before = self.card.get("before", {})
         return {
             "weights": self.digest,
-            "steps": self.card.get("step"),
-            "seed": recipe.get("seed"),
+            "steps": self.card.get("step", 0) + before.get("step", 0),
+            "seed": self.card.get("recipe", {}).get("seed"),
             "learned_from": self.card.get("feed", {}).get("data"),
         }
 

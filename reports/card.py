@@ -37,10 +37,12 @@ def write_card(records_path: Path, header: Mapping[str, Any], path: Path) -> Pat
             f"{records_path} holds no accuracy of the trunk {header['digest']}; run "
             f"`python -m bench accuracy` with it first"
         )
-    recipe, feed, sizes = header["recipe"], header["feed"], header["arguments"]
+    sizes = header["arguments"]
+    parts = [*([header["before"]] if "before" in header else []), header]
+    recipe, feed = parts[0]["recipe"], parts[0]["feed"]
     about = found.about
     actions = by_action(found)
-    curve = pd.DataFrame(header["curve"]).rename(
+    curve = _curve(parts).rename(
         columns={
             "loss": "mean loss since",
             "mpjpe_mm": "no pruning (mm)",
@@ -48,8 +50,6 @@ def write_card(records_path: Path, header: Mapping[str, Any], path: Path) -> Pat
             "mpjpe_h2ot_mm": "H2OT (mm)",
         }
     )
-    every = max(1, len(curve) // 12)
-    curve = pd.concat([curve.iloc[every - 1 :: every], curve.tail(1)]).drop_duplicates()
     nothing = [r for r in records if r.metric == MEAN_POSE and r.status == "ok"]
     beside = (
         f" The training set's mean pose has an error of {rounded(fmean(nothing[-1].values), 1)} mm "
@@ -72,13 +72,14 @@ of Human3.6M's subjects S1, S5, S6, S7 and S8, with a modelled detector ({feed["
 - Split: the motion file's training subjects and the generator's training split. The test split \
 was not looked at in training; the weights are those of the last step, not chosen by any error
 - Set aside to watch the curve: {aside}
-- Budget: {header["step"]} steps, {_duration(header.get("seconds"))}, fp32 on a CPU; \
-{recipe["optimizer"]}, rate {recipe["rate"]:g} falling along a cosine, weight decay \
-{recipe["weight_decay"]:g}, MixSTE's loss; seed {recipe["seed"]}
+- Budget: {" and ".join(f"{p['step']} steps" for p in parts)}, \
+{_duration(sum(p["seconds"] for p in parts))}, fp32 on a CPU; {recipe["optimizer"]}, rate \
+{recipe["rate"]:g} falling along a cosine, weight decay {recipe["weight_decay"]:g}, MixSTE's loss; \
+seed {recipe["seed"]}
 - Command: `python -m bench train --trunk --motion FILE --out FOLDER`
 
 {_ladder(feed["ladder"])}After that each step of about 486 frames draws the baseline, shorter \
-windows, or one of the configurations of the paper's Tables 2, 4 and 5.
+windows, or one of the configurations of the paper's Tables 2, 4 and 5.{_second(parts)}
 
 ## Learning curve
 
@@ -107,7 +108,23 @@ def _ladder(rungs: Sequence[Sequence[float]]) -> str:
     )
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "duration not recorded"
+def _second(parts: Sequence[Mapping[str, Any]]) -> str:
+    if len(parts) == 1:
+        return ""
+    return (
+        " The second part trains the tokens and the cross attention of TRA alone, on the "
+        "configurations that have it."
+    )
+
+
+def _curve(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The learning curves of the parts, their steps counted on."""
+    lines, done = [], 0
+    for part in parts:
+        lines += [{**point, "step": int(done + point["step"])} for point in part["curve"]]
+        done += part["step"]
+    return pd.DataFrame(lines)
+
+
+def _duration(seconds: float) -> str:
     return f"{rounded(seconds / 60, 0)} minutes"

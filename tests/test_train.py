@@ -23,6 +23,7 @@ from bench.data.takes import DataError, Take
 from bench.errors import UsageError
 from bench.train import trunk
 from bench.train.feeds import TakeFeed, ViewFeed, split_validation
+from bench.train.job import train_trunk
 from bench.train.loop import BEST, FINAL, STATE, Learner, Run, fit
 from bench.train.recipes import RECIPES, Recipe, recipe_for
 from bench.train.viewpoints import Viewpoints, mirrored
@@ -397,6 +398,31 @@ def test_a_trunk_trains_in_the_same_loop(tmp_path: Path) -> None:
     assert not torch.equal(before, model.state_dict()["host.joint_embed.weight"])
     assert weights.read_card(tmp_path / FINAL)["kind"] == "trunk"
     assert not (tmp_path / "final.pth").exists()
+
+
+def test_the_trunk_is_trained_in_two_parts_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = generate(seed=1, frames=980, split="train")[:2]
+    monkeypatch.setattr(trunk, "SIZES", {"frames": 243, "width": 8, "heads": 2, "depth": 8})
+    monkeypatch.setattr(trunk, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(trunk, "RECOVERING", replace(trunk.RECOVERING, epochs=1))
+    monkeypatch.setattr(trunk, "training_clips", lambda motion: ([], clips, clips[:1], "made"))
+    monkeypatch.setattr(trunk, "Watch", lambda clips, noise: lambda model: {"mpjpe_mm": 1.0})
+    recipe = replace(trunk.RECIPE, epochs=1, warmup=0)
+    assert not train_trunk(None, recipe, Run(folder=tmp_path, until=1)).done
+    assert train_trunk(None, recipe, Run(folder=tmp_path)).done
+    first, last = (weights.load_trunk(tmp_path / name / FINAL) for name in ("first", "."))
+    changed = {
+        name
+        for name, value in first.state_dict().items()
+        if not torch.equal(value, last.state_dict()[name])
+    }
+    assert changed
+    assert all(name.startswith(trunk.RECOVERED) for name in changed)
+    card = weights.read_card(tmp_path / FINAL)
+    assert card["before"]["step"] == card["step"] == 2
+    assert train_trunk(None, recipe, Run(folder=tmp_path)).done
 
 
 def test_seq2frame_models_learn_from_all_kept_frames() -> None:

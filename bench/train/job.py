@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from bench.train import trunk
 from bench.train.feeds import dataset_feed, split_validation
 from bench.train.loop import BEST, FINAL, Outcome, Run, fit
 from bench.train.recipes import Recipe
+from h2ot_core import weights
 
 ON_TEST = "chosen on the test split, as the published code does"
 
@@ -85,7 +87,7 @@ def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
 def train_trunk(
     motion: Path | None, recipe: Recipe, run: Run, say: Callable[[str], None] = lambda line: None
 ) -> Outcome:
-    """Train the elastic trunk; the same call goes on where the folder's state says.
+    """Train the elastic trunk, then TRA's own weights on it; the same call goes on.
 
     Args:
         motion: an open motion file beside generated motion; None for generated motion alone.
@@ -97,18 +99,30 @@ def train_trunk(
     recorded, made, aside, name = trunk.training_clips(motion)
     feed = trunk.TrunkFeed(
         recorded, made, noise, recipe.epochs * trunk.STEPS_PER_EPOCH, recipe.seed,
-        about={"data": name},
+        steps=trunk.STEPS_PER_EPOCH, about={"data": name},
     )  # fmt: skip
     say(f"trunk: {dict(trunk.SIZES)}, {len(trunk.members())} configurations and shorter windows")
     say(f"data: {name}: {len(recorded)} recorded and {len(made)} generated clips")
-    outcome = fit(
-        trunk.make_trunk(recipe.seed),
-        feed,
-        recipe,
-        run,
-        validate=trunk.Watch(aside, noise),
-        card={"chosen": "the last", "validation_clips": [clip.name for clip in aside]},
-    )
+    card: dict[str, Any] = {
+        "chosen": "the last",
+        "validation_clips": [clip.name for clip in aside],
+    }
+    watch = trunk.Watch(aside, noise)
+    model = trunk.make_trunk(recipe.seed)
+    first = replace(run, folder=run.folder / "first")
+    outcome = fit(model, feed, recipe, first, validate=watch, card=card)
+    _report(outcome, first, say)
+    if not outcome.done:
+        return outcome
+    before = weights.read_card(first.folder / FINAL)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name.startswith(trunk.RECOVERED))
+    second = replace(trunk.RECOVERING, seed=recipe.seed)
+    steps = second.epochs * trunk.STEPS_PER_EPOCH
+    tra = replace(feed, total=steps, ladder=(), recovering=True)
+    kept = ("step", "seconds", "curve", "recipe", "feed")
+    card["before"] = {name: before[name] for name in kept}
+    outcome = fit(model, tra, second, run, validate=watch, card=card)
     _report(outcome, run, say)
     return outcome
 

@@ -180,7 +180,13 @@ def fit(
 
     batches = ahead(feed, step, last, part, parts)
     progress = tqdm(
-        total=total, initial=step, unit="step", disable=not fabric.is_global_zero, file=sys.stderr
+        total=total,
+        initial=step,
+        unit="step",
+        disable=not fabric.is_global_zero,
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        maxinterval=60.0,
+        file=sys.stderr,
     )
     model.train()
     try:

@@ -47,6 +47,16 @@ RECIPE = Recipe(
 )
 STEPS_PER_EPOCH = 100
 
+RECOVERING = replace(RECIPE, name="trunk-recovering", epochs=15)
+"""A second training, of TRA's tokens and cross attention alone, on the finished trunk.
+
+TRA learns from nothing where each frame lies, which takes longer than the rest; with all else
+fixed its steps cost a third.
+"""
+
+RECOVERED = ("recoverer.x_token", "recoverer.cross_attention")
+"""Weights that the second training changes."""
+
 _GENERATED_SEEDS = range(100, 106)
 _SHORT = 27
 _VALIDATION_SHARE = 0.06
@@ -78,13 +88,15 @@ class TrunkFeed:
     First come the windows of :data:`LADDER`, without pruning. Then each step draws: the full
     baseline (1/6), one of the tables' shorter windows (1/6), another of the tables'
     configurations (1/2), or windows of 27 frames (1/6). A quarter of all windows is generated
-    motion; in a tenth of the steps all are, at 25, 16.7 or 12.5 Hz.
+    motion; in a tenth of the steps all are, at 25, 16.7 or 12.5 Hz. With `recovering`, each step
+    draws a configuration with TRA instead.
 
     Attributes:
         recorded: clips of recorded motion; may be empty.
         generated: clips of generated motion.
         noise: model of detector error.
         total: steps of the whole training.
+        recovering: draw configurations with TRA alone, and twice as many windows.
         seed: of everything drawn.
         about: what the clips are, for the model card.
     """
@@ -95,6 +107,7 @@ class TrunkFeed:
     total: int
     seed: int = 0
     ladder: Sequence[tuple[float, int, int]] = LADDER
+    recovering: bool = False
     steps: int = STEPS_PER_EPOCH
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,6 +119,7 @@ class TrunkFeed:
             "detector": self.noise.tag,
             "ladder": list(self.ladder),
             "total": self.total,
+            **({"recovering": True} if self.recovering else {}),
         }
 
     @cached_property
@@ -127,6 +141,7 @@ class TrunkFeed:
             "full": [m for m in plain if m["frames"] == longest],
             "shorter": [m for m in plain if m["frames"] < longest],
             "pruned": [m for m in everything if m["prune"] != "none"],
+            "recovered": [m for m in everything if m.get("recover") == "tra"],
             "short": [{"scheme": "none", "frames": _SHORT}],
         }
 
@@ -149,6 +164,10 @@ class TrunkFeed:
         for share, frames, count in self.ladder:
             if step < share * self.total:
                 return {"scheme": "none", "frames": frames}, count
+        if self.recovering:
+            choices = self._members["recovered"]
+            member = choices[int(rng.integers(len(choices)))]
+            return member, 2 * FRAMES_PER_STEP // SIZES["frames"]
         kinds = ("full", "shorter", "pruned", "pruned", "pruned", "short")
         choices = self._members[kinds[int(rng.integers(len(kinds)))]]
         member = choices[int(rng.integers(len(choices)))]
