@@ -47,7 +47,7 @@ RECIPE = Recipe(
 )
 STEPS_PER_EPOCH = 100
 
-RECOVERING = replace(RECIPE, name="trunk-recovering", epochs=15)
+RECOVERING = replace(RECIPE, name="trunk-recovering", epochs=10)
 """A second training, of TRA's tokens and cross attention alone, on the finished trunk.
 
 TRA learns from nothing where each frame lies, which takes longer than the rest; with all else
