@@ -112,8 +112,8 @@ def _second(parts: Sequence[Mapping[str, Any]]) -> str:
     if len(parts) == 1:
         return ""
     return (
-        " The second part trains the tokens and the cross attention of TRA alone, on the "
-        "configurations that have it."
+        " The second part trains TRA's own weights alone, from tokens that begin as sines of "
+        "their place, on the configurations that have it."
     )
 
 

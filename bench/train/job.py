@@ -117,6 +117,7 @@ def train_trunk(
     before = weights.read_card(first.folder / FINAL)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name.startswith(trunk.RECOVERED))
+    trunk.place_tokens(model)
     second = replace(trunk.RECOVERING, seed=recipe.seed)
     steps = second.epochs * trunk.STEPS_PER_EPOCH
     tra = replace(feed, total=steps, ladder=(), recovering=True)
