@@ -18,6 +18,7 @@ from bench.data.motion import MotionError
 from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
+from bench.peer import command as peer
 from bench.train import command
 from bench.units import giga, millions
 
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_train(commands, _add_own, _own_case)
     command.add_accuracy(commands, STORE, OUT, _report, _card)
     _add_motion(commands)
+    peer.add(commands, _option)
     return parser
 
 
