@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
-from bench import plugins
+from bench import plugins, roofline_command
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
@@ -146,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_accuracy(commands, STORE, OUT, _report, _card)
     _add_motion(commands)
     peer.add(commands, _option)
+    roofline_command.add(commands, STORE)
     return parser
 
 

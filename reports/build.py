@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench import store
+from bench import limits, store
 from bench.case import Case
 from bench.errors import UsageError
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import plots
+from reports import plots, roofline
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -63,10 +63,10 @@ def build(records_path: Path, out: Path) -> Path:
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    trained, plain = divide(records)
+    trained, plain = divide(r for r in records if r.metric not in _APART)
     accuracy = collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained)
+    setting = _main_setting(plain or trained or records)
     tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
@@ -99,6 +99,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         parts.append("## Plots")
         parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
     parts += _batches(results, folder, records, setting)
+    parts += roofline.section(records, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
@@ -126,6 +127,10 @@ trunk."""
 _TRAINED = """ Speed and memory are of full-size models with untrained weights; MPJPE and FN are \
 of a small trained trunk on other data than Human3.6M, as their headings say, and not comparable \
 with the paper's values."""
+
+
+# Metrics of sections that sum up their own records.
+_APART = {*limits.METRICS, "peer_latency_s", "peer_output_difference"}
 
 
 def _setting(case: Case) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
     _check(name, entry, job.sizes, host, scheme)
     model = blank_model(arguments)[0]
     case = _case(job, model, host)
+    if job.threads:
+        torch.set_num_threads(job.threads)  # what the records say of this process holds for all
     with tempfile.TemporaryDirectory(prefix="h2ot-peer-") as text, ExitStack() as stack:
         folder = Path(text)
         setup: dict[str, Any] = {

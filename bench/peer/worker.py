@@ -58,6 +58,10 @@ def _told(error: Exception) -> str:
             f"it needs the package {name!r}, which is not installed here; "
             "pip install 'h2ot[peer]', or see that the checkout is complete"
         )
+    if "torchvision::" in str(error):  # timm imports it, and it is compiled for one torch
+        return (
+            f"torchvision, which timm imports, is not of the release of torch {torch.__version__}"
+        )
     lines = [line.strip() for line in str(error).strip().splitlines()]
     return f"{type(error).__name__}: {' '.join(lines[:3])}" if lines else type(error).__name__
 
