@@ -19,6 +19,7 @@ from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
 from bench.peer import command as peer
+from bench.runtimes import command as runtimes
 from bench.train import command
 from bench.units import giga, millions
 
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_motion(commands)
     peer.add(commands, _option)
     roofline_command.add(commands, STORE)
+    runtimes.add(commands, STORE, OUT, _add_own, _own_case, _report)
     return parser
 
 

@@ -16,7 +16,7 @@ what passes between them, can come below it where memory rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +27,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import h2ot_core
-from bench import timing
 from bench.case import Case
+from bench.visits import visit
 
 aten = torch.ops.aten
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices
 _COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes, far beyond any cache
-_AT_LEAST_S, _AT_MOST = 1.0, 20
+_AT_LEAST_S = 1.0
 _EMPTY = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
 _PICKING = {aten.gather, aten.index, aten.index_select, aten.take_along_dim, aten.embedding}
 
@@ -66,14 +66,9 @@ def bandwidth(device: str, *, size: int | None = None) -> list[float]:
     return [moved / s for s in _seconds(lambda: target.copy_(source), source.device)]
 
 
-def _seconds(work: Any, device: torch.device) -> Sequence[float]:
+def _seconds(work: Callable[[], object], device: torch.device) -> list[float]:
     work()
-    samples = timing.repeat(
-        lambda: timing.Sample(timing.time_call(work, device), 0.0, 0.0),
-        at_least_s=_AT_LEAST_S,
-        at_most=_AT_MOST,
-    )
-    return [sample.total_s for sample in samples]
+    return visit(work, device, at_least_s=_AT_LEAST_S)
 
 
 @dataclass

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import store
+from bench import given, store
 from bench.cli import main
 from bench.data.generator import generate
 from bench.data.motion import save_motion
 from bench.errors import UsageError
-from bench.peer import adapters, given
+from bench.peer import adapters
 from h2ot_core import HOSTS, SCHEMES, build, load_published
 
 # What the layout and the names have in common with HoT; the computation is this package's own.
@@ -97,7 +97,7 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     assert status == 0, err
     assert "NationalGAILab/HoT (files-" in out
     assert "mixste-f9-tpc+tra-r5-b1-width=16" in out
-    assert re.search(r"largest difference \S+ of the largest output, limit 1e-04", out)
+    assert re.search(r"largest difference \S+ of the largest output in float32, limit 1e-04", out)
     assert re.search(
         r"peer / ours: \d+\.\d{3} \(no interval from fewer than 6 turns; 2 turns\)", out
     )
@@ -106,7 +106,7 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     kept = store.read(records)
     assert [r.metric for r in kept] == ["peer_output_difference"] + ["peer_latency_s"] * 2
     difference, first, second = kept
-    assert difference.labels == ("max", "quantile 1")
+    assert difference.labels == ("float32", "float32, 99% quantile")
     assert max(difference.values) < 1e-4
     assert {*first.labels} == {"peer", "ours"}
     assert (first.part, second.part) == (0, 1)

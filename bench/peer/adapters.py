@@ -14,6 +14,8 @@ Vegetebird/MHFormer       eba3cc3
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,16 +42,17 @@ class Model:
             centre is wanted, alone or as the first of a tuple.
         free: sizes that the published code lets its user choose; the others stand in its text.
         sizes: published sizes that are not the defaults of ``h2ot_core.build``.
-        quantile: of the absolute differences that has to be within the limit. The graph of
-            MotionAGFormer picks neighbours by comparing similarities, and a near tie that falls
-            differently changes single elements by more than rounding.
+        double: whether outputs are held together in float64. The graph of MotionAGFormer joins
+            frames by comparing similarities, and consecutive frames are so alike that rounding to
+            float32 decides many of them; not even its own code agrees with itself in another order
+            of summation.
     """
 
     module: str
     make: Callable[[ModuleType, Sizes], nn.Module]
     free: tuple[str, ...]
     sizes: Sizes = field(default_factory=dict)
-    quantile: float = 1.0
+    double: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +116,8 @@ def _motionagformer(module: ModuleType, sizes: Sizes) -> nn.Module:
     return model
 
 
-def _hot(module: str, *free: str, sizes: Sizes | None = None, quantile: float = 1.0) -> Model:
-    return Model(module=module, make=_by_namespace, free=free, sizes=sizes or {}, quantile=quantile)
+def _hot(module: str, *free: str, sizes: Sizes | None = None, double: bool = False) -> Model:
+    return Model(module=module, make=_by_namespace, free=free, sizes=sizes or {}, double=double)
 
 
 _AG = {"heads": 4, "neighbours": 4}  # of HoT's copy
@@ -130,10 +133,10 @@ PEERS: dict[str, Peer] = {
             ("motionbert", "hot"): _hot("model.motionbert.hot_motionbert"),
             ("motionbert", "none"): _hot("model.motionbert.motionbert"),
             ("motionagformer", "hot"): _hot(
-                "model.motionagformer.hot_motionagformer", sizes=_AG, quantile=0.99
+                "model.motionagformer.hot_motionagformer", sizes=_AG, double=True
             ),
             ("motionagformer", "none"): _hot(
-                "model.motionagformer.motionagformer", "frames", sizes=_AG, quantile=0.99
+                "model.motionagformer.motionagformer", "frames", sizes=_AG, double=True
             ),
             ("mhformer", "tpc"): _hot(
                 "model.mhformer.tpc_mhformer", "frames", "width", "mlp_hidden", "r", "b"
@@ -161,7 +164,7 @@ PEERS: dict[str, Peer] = {
         models={
             ("motionagformer", "none"): Model(
                 module="model.MotionAGFormer", make=_motionagformer,
-                free=(*_ALL, "rep_width", "neighbours"), quantile=0.99,
+                free=(*_ALL, "rep_width", "neighbours"), double=True,
             )
         },
     ),
@@ -222,3 +225,24 @@ def check_sizes(name: str, model: Model, given: Sizes, published: Sizes) -> None
                 f"{size} = {value} cannot be had from {name}: {model.module} has "
                 f"{published.get(size)} in its text; sizes to choose there: {can}"
             )
+
+
+def revision(folder: Path) -> str:
+    """A checkout's commit, with a mark if files were changed; outside git a digest of its code."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() == folder.resolve():
+            changed = ask("status", "--porcelain", "--untracked-files=no")
+            return ask("rev-parse", "HEAD")[:12] + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return f"files-{digest.hexdigest()[:12]}"

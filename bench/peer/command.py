@@ -87,12 +87,16 @@ def _shown(result: Any) -> str:
     from bench.peer.compare import LIMIT
 
     case, apart = result.case, result.difference
-    share = "largest" if apart.quantile == 1 else f"{apart.quantile:.0%} quantile of the"
+    kind = "float32" if apart.double is None else "float64"
     said = (
-        f"outputs: {share} difference {apart.judged:.1e} of the largest output, limit {LIMIT:.0e}"
+        f"outputs: largest difference {apart.judged:.1e} of the largest output in {kind}, "
+        f"limit {LIMIT:.0e}"
     )
-    if apart.quantile != 1:
-        said += f" (largest {apart.largest:.1e}; near ties of the graph fall either way)"
+    if apart.double is not None:
+        said += (
+            f"; in float32, where rounding settles near ties, {apart.largest:.1e}, "
+            f"for 99% of them within {apart.quantile:.1e}"
+        )
     head = (
         f"{result.peer} ({result.revision}) and ours: {case.label}, {case.device}, {case.dtype}, "
         f"batch {case.batch}"

@@ -11,16 +11,17 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
 import h2ot_core
-from bench import sweep
+from bench import given, sweep
 from bench.case import Case
 from bench.counters import blank_model
 from bench.data.windows import MotionSource
 from bench.errors import UsageError
-from bench.peer import adapters, given
+from bench.peer import adapters
 from bench.peer.process import Side, started
 from bench.record import Record
 from bench.statistics import Estimate, interleaved_ratio
@@ -28,7 +29,7 @@ from bench.statistics import Estimate, interleaved_ratio
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
 LIMIT = 1e-4
-"""Of the difference between float32 outputs, as a share of the largest output."""
+"""Of the difference between outputs, as a share of the largest output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +62,22 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far two float32 outputs are apart, as shares of the largest element of ours.
+    """How far two outputs are apart, as shares of the largest element of ours.
 
     Attributes:
-        largest: of all elements.
-        judged: the quantile that has to be within :data:`LIMIT`.
-        quantile: which that is; 1 is the largest.
+        largest: of all elements in float32.
+        quantile: that 99% of them do not exceed.
+        double: the largest in float64, where that is what counts, or None.
     """
 
     largest: float
-    judged: float
     quantile: float
+    double: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """The difference that counts."""
+        return self.largest if self.double is None else self.double
 
     @property
     def agrees(self) -> bool:
@@ -139,13 +145,13 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
             stack.enter_context(started(title, {**setup, "side": side}, folder))
             for title, side in ((name, "peer"), ("ours", "ours"))
         )
-        difference = _difference(theirs, ours, folder, entry.quantile)
+        difference = _difference(theirs, ours, folder, double=entry.double)
         turns = _turns(theirs, ours, job.rounds, tick) if difference.agrees else []
         versions = {"peer": theirs.versions, "ours": ours.versions}
     peer_s = tuple(median(peer) for peer, _ in turns)
     ours_s = tuple(median(own) for _, own in turns)
     result = Result(
-        peer=name, revision=given.revision(job.folder), case=case, difference=difference,
+        peer=name, revision=adapters.revision(job.folder), case=case, difference=difference,
         peer_s=peer_s, ours_s=ours_s,
         ratio=interleaved_ratio(ours_s, peer_s) if turns else None, versions=versions,
     )  # fmt: skip
@@ -181,24 +187,30 @@ def _case(job: Job, model: h2ot_core.Hourglass, host: str) -> Case:
     )  # fmt: skip
 
 
-def _difference(theirs: Side, ours: Side, folder: Path, quantile: float) -> Difference:
+def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Difference:
+    single = _shares(theirs, ours, folder, "float32")
+    return Difference(
+        largest=float(single.max()),
+        quantile=float(np.quantile(single, 0.99)),
+        double=float(_shares(theirs, ours, folder, "float64").max()) if double else None,
+    )
+
+
+def _shares(theirs: Side, ours: Side, folder: Path, dtype: str) -> npt.NDArray[np.float64]:
+    """Absolute differences of the outputs over the largest of ours."""
     outputs = []
     for side, name in ((theirs, "peer"), (ours, "ours")):
-        path = folder / f"{name}.safetensors"
-        side.ask({"do": "check", "out": str(path)})
-        outputs.append(load_file(path)["y"].double())
+        path = folder / f"{name}-{dtype}.safetensors"
+        side.ask({"do": "check", "out": str(path), "dtype": dtype})
+        outputs.append(load_file(path)["y"].numpy())
     peer, own = outputs
     if peer.shape != own.shape:
         raise UsageError(
-            f"{theirs.name} puts out {tuple(peer.shape)} where ours has {tuple(own.shape)}; "
-            "the checkout is of another version than those in bench/peer/adapters.py"
+            f"{theirs.name} puts out {peer.shape} where ours has {own.shape}; the checkout is of "
+            "another version than those in bench/peer/adapters.py"
         )
-    apart = (peer - own).abs() / own.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    # NaN would be lost in a quantile.
-    shares = torch.where(apart.isfinite(), apart, torch.full_like(apart, 1e30)).numpy()
-    return Difference(
-        largest=float(shares.max()), judged=float(np.quantile(shares, quantile)), quantile=quantile
-    )
+    apart: npt.NDArray[np.float64] = np.abs(peer - own) / max(np.abs(own).max(), 1e-30)
+    return np.nan_to_num(apart, nan=1e30, posinf=1e30)  # nothing that is not finite agrees
 
 
 Turn = tuple[Sequence[float], Sequence[float]]
@@ -219,17 +231,19 @@ def _keep(path: Path, result: Result, turns: Sequence[Turn]) -> None:
     protocol = {
         "peer": result.peer, "revision": result.revision, "order": "ABBA, ours first",
         "clock": "wall, synchronised", "mode": "inference_mode, eager", "tf32": False,
-        "weights": "CRC-32 of the published name, see bench.peer.given.weights",
+        "weights": "CRC-32 of the published name, see bench.given.weights",
         "versions": {side: dict(found) for side, found in result.versions.items()},
     }  # fmt: skip
     with sweep.opened(path) as (store, stamp):
         group = f"{result.peer}@{result.revision}:{stamp['session']}"
         apart = result.difference
+        apart_by = {"float32": apart.largest, "float32, 99% quantile": apart.quantile}
+        if apart.double is not None:
+            apart_by["float64"] = apart.double
         records = [
             Record(
                 case=result.case, metric=DIFFERENCE, unit="1", group=group, protocol=protocol,
-                values=(apart.largest, apart.judged),
-                labels=("max", f"quantile {apart.quantile:g}"), **stamp,
+                values=tuple(apart_by.values()), labels=tuple(apart_by), **stamp,
             )
         ]  # fmt: skip
         records += [

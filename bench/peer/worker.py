@@ -21,11 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import h2ot_core
-from bench import timing
 from bench.peer.adapters import PEERS, Model
+from bench.visits import visit
 
 _PACKAGES = ("torch", "einops", "timm", "local-attention")
-_VISIT_S, _VISIT_SAMPLES = 0.2, 20
 _WARMUP = {"cpu": 1, "cuda": 5}
 
 
@@ -86,30 +85,35 @@ class _Side:
         torch.backends.cudnn.allow_tf32 = False
         self.device = torch.device(setup["device"])
         self.dtype: torch.dtype = getattr(torch, setup["dtype"])
-        tensors = load_file(setup["weights"])
         given = load_file(setup["inputs"])
         self.noise = given.pop("noise", None)
         self.inputs = [given[name] for name in sorted(given)]
+        self.setup = setup
         self.ours = setup["side"] == "ours"
-        self.model = (_ours if self.ours else _theirs)(setup, tensors).eval().to(self.device)
+        self.model = self._built()
         self._warm = False
 
-    def check(self, out: str) -> dict[str, Any]:
-        """Write the float32 output of the first batch, the published frames of it, to a file."""
-        x = self.inputs[0].to(self.device)
-        noise = self.noise.to(self.device) if self.noise is not None else None
-        with torch.inference_mode():
+    def _built(self) -> nn.Module:
+        tensors = load_file(self.setup["weights"])
+        model = (_ours if self.ours else _theirs)(self.setup, tensors)
+        return model.eval().to(self.device)
+
+    def check(self, out: str, dtype: str) -> dict[str, Any]:
+        """Write the output of the first batch to a file, the frames that are published of it."""
+        x = self.inputs[0].to(self.device, getattr(torch, dtype))
+        noise = self.noise.to(x.device, x.dtype) if self.noise is not None else None
+        with _computing_in(x.dtype), torch.inference_mode():
+            model = self.model if dtype == "float32" else self._built().to(x.dtype)
             if self.ours:
-                assert isinstance(self.model, h2ot_core.Hourglass)
-                result = self.model.run(x, noise=noise)
+                assert isinstance(model, h2ot_core.Hourglass)
+                result = model.run(x, noise=noise)
                 # Published models that give the centre frame put out all kept ones.
-                seq2frame = self.model.config.pipeline == "seq2frame"
-                y = result.kept if seq2frame else result.poses
+                y = result.kept if model.config.pipeline == "seq2frame" else result.poses
             else:
                 with _given_noise(noise):
-                    y = self.model(x)
+                    y = model(x)
                 y = y[0] if isinstance(y, tuple) else y
-        save_file({"y": y.float().cpu().contiguous().clone()}, out)
+        save_file({"y": y.double().cpu().contiguous().clone()}, out)
         return {}
 
     def time(self, turn: int) -> dict[str, Any]:
@@ -122,12 +126,7 @@ class _Side:
                 for _ in range(_WARMUP[self.device.type]):
                     self.model(x)
                 self._warm = True
-            samples = timing.repeat(
-                lambda: timing.Sample(timing.time_call(lambda: self.model(x), x.device), 0.0, 0.0),
-                at_least_s=_VISIT_S,
-                at_most=_VISIT_SAMPLES,
-            )
-        return {"seconds": [sample.total_s for sample in samples]}
+            return {"seconds": visit(lambda: self.model(x), x.device)}
 
 
 def _ours(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
@@ -138,7 +137,8 @@ def _ours(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
 
 def _theirs(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     entry: Model = PEERS[setup["peer"]].models[setup["host"], setup["scheme"]]
-    sys.path.insert(0, setup["folder"])
+    if setup["folder"] not in sys.path:
+        sys.path.insert(0, setup["folder"])
     module = importlib.import_module(entry.module)
     found = Path(module.__file__ or "").resolve()
     if not found.is_relative_to(Path(setup["folder"]).resolve()):
@@ -146,6 +146,22 @@ def _theirs(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     model = entry.make(module, setup["sizes"])
     model.load_state_dict(tensors)
     return model
+
+
+@contextmanager
+def _computing_in(dtype: torch.dtype) -> Iterator[None]:
+    """Make ``float()`` and new tensors float64 for a while, for code that names float32."""
+    if dtype == torch.float32:
+        yield
+        return
+    as_float = Tensor.float
+    torch.set_default_dtype(dtype)
+    Tensor.float = lambda self: self.to(dtype)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Tensor.float = as_float  # type: ignore[method-assign]
+        torch.set_default_dtype(torch.float32)
 
 
 @contextmanager

@@ -1,11 +1,8 @@
-"""What both sides are given: weights by a rule, windows of real motion, noise for ties."""
+"""What programs are given that are to be compared: weights by a rule, windows of motion, noise."""
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,24 +69,3 @@ def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[
         noise = generator.uniform(0, _NOISE, (size, frames)).astype(np.float32)
         found["noise"] = torch.from_numpy(noise)
     return found
-
-
-def revision(folder: Path) -> str:
-    """A checkout's commit, with a mark if files were changed; outside git a digest of its code."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() == folder.resolve():
-            changed = ask("status", "--porcelain", "--untracked-files=no")
-            return ask("rev-parse", "HEAD")[:12] + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    return f"files-{digest.hexdigest()[:12]}"
