@@ -106,8 +106,10 @@ def test_bf16_computes_in_bfloat16_and_leaves_the_model(made: Made) -> None:
 def test_onnx_agrees_at_any_batch_size(name: str, made: Made) -> None:
     model, inputs = made(name)
     call = RUNTIMES["onnx"].prepare(model, inputs[0])
+    generator = torch.Generator().manual_seed(0)
     for batch in (1, 2, 3):
-        x = torch.cat(inputs[:batch])
+        # Not motion: its frames are so alike that rounding may decide which are kept or joined.
+        x = torch.rand((batch, *inputs[0].shape[1:]), generator=generator) * 2 - 1
         with torch.inference_mode():
             assert apart(call(x), model(x)) < 1e-4
     assert all(p.requires_grad for p in model.parameters())

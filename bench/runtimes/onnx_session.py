@@ -65,7 +65,8 @@ def export(model: Hourglass, example: Tensor) -> bytes:
     """
     # A batch of one would be taken for a constant.
     example = example.expand(max(2, len(example)), *example.shape[1:]).contiguous()
-    batch = torch.export.Dim("batch")
+    # With a range found by itself: some kernels have a largest size, which a named Dim would refuse.
+    batch = torch.export.Dim.AUTO
     wanted = [(p, p.requires_grad) for p in model.parameters()]
     try:
         with _quiet(), torch.no_grad():
@@ -79,6 +80,9 @@ def export(model: Hourglass, example: Tensor) -> bytes:
         for parameter, value in wanted:
             parameter.requires_grad_(value)
     assert program is not None
+    (rows, *_) = program.model.graph.inputs[0].shape
+    if isinstance(rows, int):
+        raise Unavailable(f"exports to ONNX for batches of {rows} alone")
     return bytes(program.model_proto.SerializeToString())
 
 
