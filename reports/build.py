@@ -18,7 +18,7 @@ from bench.errors import UsageError
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import plots, roofline, runtimes
+from reports import peer, plots, roofline, runtimes
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -101,6 +101,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
     parts += _batches(results, folder, records, setting)
     parts += roofline.section(records, folder)
     parts += runtimes.section(records, folder)
+    parts += peer.section(records, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
@@ -131,7 +132,7 @@ with the paper's values."""
 
 
 # Metrics of sections that sum up their own records.
-_APART = {*limits.METRICS, *runtimes.METRICS, "peer_latency_s", "peer_output_difference"}
+_APART = {*limits.METRICS, *peer.METRICS, *runtimes.METRICS}
 
 
 def _setting(case: Case) -> dict[str, Any]:

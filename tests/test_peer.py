@@ -18,6 +18,7 @@ from bench.data.motion import save_motion
 from bench.errors import UsageError
 from bench.peer import adapters
 from h2ot_core import HOSTS, SCHEMES, build, load_published
+from reports.build import build as build_report
 
 # What the layout and the names have in common with HoT; the computation is this package's own.
 MODEL = """
@@ -97,7 +98,7 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     assert status == 0, err
     assert "NationalGAILab/HoT (files-" in out
     assert "mixste-f9-tpc+tra-r5-b1-width=16" in out
-    assert re.search(r"largest difference \S+ of the largest output in float32, limit 1e-04", out)
+    assert re.search(r"largest difference \S+ of the largest output in float64, limit 1e-04", out)
     assert re.search(
         r"peer / ours: \d+\.\d{3} \(no interval from fewer than 6 turns; 2 turns\)", out
     )
@@ -106,13 +107,16 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     kept = store.read(records)
     assert [r.metric for r in kept] == ["peer_output_difference"] + ["peer_latency_s"] * 2
     difference, first, second = kept
-    assert difference.labels == ("float32", "float32, 99% quantile")
-    assert max(difference.values) < 1e-4
+    assert difference.labels == ("float32", "float32, 99% quantile", "float64")
+    assert difference.values[2] < 1e-10
     assert {*first.labels} == {"peer", "ours"}
     assert (first.part, second.part) == (0, 1)
     assert len({r.group for r in kept}) == 1
     assert first.protocol["peer"] == "NationalGAILab/HoT"
     assert first.protocol["versions"]["peer"]["torch"]
+    report = build_report(records, tmp_path / "out").read_text()
+    assert "## Beside published code" in report
+    assert "NationalGAILab/HoT" in (tmp_path / "out/peers.csv").read_text()
 
 
 @pytest.mark.slow
@@ -124,6 +128,7 @@ def test_a_peer_that_computes_something_else(
     assert status == 1
     assert "the outputs differ, so nothing was timed" in out
     assert [r.metric for r in store.read(records)] == ["peer_output_difference"]
+    assert "not timed" in build_report(records, tmp_path / "out").read_text()
 
 
 def test_a_peer_without_its_packages(checkout: Checkout, said: Said) -> None:

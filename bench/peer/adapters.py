@@ -3,13 +3,11 @@
 One row of PEERS per repository, one row of its ``models`` per host and scheme. Nothing of theirs
 is held here but names and arguments, read at the commits below.
 
-====================  =======
-NationalGAILab/HoT        873b5bd
-JinluZhang1126/MixSTE     72a36be
-Walter0807/MotionBERT     dccfe7b
-TaatiTeam/MotionAGFormer  4756fd1
-Vegetebird/MHFormer       eba3cc3
-====================  =======
+- NationalGAILab/HoT 873b5bd
+- JinluZhang1126/MixSTE 72a36be
+- Walter0807/MotionBERT dccfe7b
+- TaatiTeam/MotionAGFormer 4756fd1
+- Vegetebird/MHFormer eba3cc3
 """
 
 from __future__ import annotations
@@ -42,10 +40,10 @@ class Model:
             centre is wanted, alone or as the first of a tuple.
         free: sizes that the published code lets its user choose; the others stand in its text.
         sizes: published sizes that are not the defaults of ``h2ot_core.build``.
-        double: whether outputs are held together in float64. The graph of MotionAGFormer joins
-            frames by comparing similarities, and consecutive frames are so alike that rounding to
-            float32 decides many of them; not even its own code agrees with itself in another order
-            of summation.
+        double: whether outputs are held together in float64. TPC ranks frames by distances, and
+            the graph of MotionAGFormer joins them by similarities; consecutive frames of motion
+            are so alike that rounding to float32 decides between some, and not even the published
+            code would agree with itself in another order of summation.
     """
 
     module: str
@@ -127,10 +125,10 @@ PEERS: dict[str, Peer] = {
     "NationalGAILab/HoT": Peer(
         marks=("model/mixste/hot_mixste.py",),
         models={
-            ("mixste", "hot"): _hot("model.mixste.hot_mixste", "frames", "width", "r", "b"),
+            ("mixste", "hot"): _hot("model.mixste.hot_mixste", "frames", "width", "r", "b", double=True),
             ("mixste", "none"): _hot("model.mixste.mixste", "frames", "width", "mlp_hidden"),
-            ("mixste", "tpc"): _hot("model.mixste.tpc_mixste", "frames", "width", "r", "b"),
-            ("motionbert", "hot"): _hot("model.motionbert.hot_motionbert"),
+            ("mixste", "tpc"): _hot("model.mixste.tpc_mixste", "frames", "width", "r", "b", double=True),
+            ("motionbert", "hot"): _hot("model.motionbert.hot_motionbert", double=True),
             ("motionbert", "none"): _hot("model.motionbert.motionbert"),
             ("motionagformer", "hot"): _hot(
                 "model.motionagformer.hot_motionagformer", sizes=_AG, double=True
@@ -139,7 +137,8 @@ PEERS: dict[str, Peer] = {
                 "model.motionagformer.motionagformer", "frames", sizes=_AG, double=True
             ),
             ("mhformer", "tpc"): _hot(
-                "model.mhformer.tpc_mhformer", "frames", "width", "mlp_hidden", "r", "b"
+                "model.mhformer.tpc_mhformer", "frames", "width", "mlp_hidden", "r", "b",
+                double=True,
             ),
             ("mhformer", "none"): _hot(
                 "model.mhformer.mhformer", "frames", "width", "mlp_hidden"

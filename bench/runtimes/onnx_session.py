@@ -65,7 +65,7 @@ def export(model: Hourglass, example: Tensor) -> bytes:
     """
     # A batch of one would be taken for a constant.
     example = example.expand(max(2, len(example)), *example.shape[1:]).contiguous()
-    # With a range found by itself: some kernels have a largest size, which a named Dim would refuse.
+    # Its range is left to be found: some kernels have a largest size, which a named Dim refuses.
     batch = torch.export.Dim.AUTO
     wanted = [(p, p.requires_grad) for p in model.parameters()]
     try:
