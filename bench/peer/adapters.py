@@ -125,9 +125,13 @@ PEERS: dict[str, Peer] = {
     "NationalGAILab/HoT": Peer(
         marks=("model/mixste/hot_mixste.py",),
         models={
-            ("mixste", "hot"): _hot("model.mixste.hot_mixste", "frames", "width", "r", "b", double=True),
+            ("mixste", "hot"): _hot(
+                "model.mixste.hot_mixste", "frames", "width", "r", "b", double=True
+            ),
             ("mixste", "none"): _hot("model.mixste.mixste", "frames", "width", "mlp_hidden"),
-            ("mixste", "tpc"): _hot("model.mixste.tpc_mixste", "frames", "width", "r", "b", double=True),
+            ("mixste", "tpc"): _hot(
+                "model.mixste.tpc_mixste", "frames", "width", "r", "b", double=True
+            ),
             ("motionbert", "hot"): _hot("model.motionbert.hot_motionbert", double=True),
             ("motionbert", "none"): _hot("model.motionbert.motionbert"),
             ("motionagformer", "hot"): _hot(
