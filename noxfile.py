@@ -26,10 +26,11 @@ SUITES = {
 }
 
 
-def _install(session: nox.Session, *groups: str) -> None:
+def _install(session: nox.Session, *groups: str, extras: str = "bench") -> None:
     """PyTorch first and pinned, so that nothing else chooses its version."""
     session.install(TORCH)
-    session.install("-e", ".[bench]")
+    # Named again: what an extra brings, such as torchvision, has to be of this release.
+    session.install(TORCH, "-e", f".[{extras}]")
     if groups:
         session.install(
             *nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
@@ -75,6 +76,20 @@ def accuracy(session: nox.Session) -> None:
     """Measure what every row does to the error of the trunk; --quick, or --scale paper on a GPU."""
     _install(session)
     session.run("python", "-m", "bench", "accuracy", "--report", *session.posargs)
+
+
+@nox.session
+def runtimes(session: nox.Session) -> None:
+    """Speed and drift of torch.compile, CUDA graphs, bfloat16, TF32 and ONNX Runtime."""
+    _install(session, extras="bench,onnx")
+    session.run("python", "-m", "bench", "runtimes", "--report", *session.posargs)
+
+
+@nox.session
+def peer(session: nox.Session) -> None:
+    """Compare with a checkout of a published repository: --peer PATH."""
+    _install(session, extras="bench,peer")
+    session.run("python", "-m", "bench", "peer", *session.posargs)
 
 
 @nox.session

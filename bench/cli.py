@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
-from bench import plugins, streaming_command
+from bench import plugins, roofline_command, streaming_command
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
@@ -19,7 +19,9 @@ from bench.data.takes import DataError
 from bench.errors import UsageError
 from bench.gate import cli as gate
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, cases, main_cases, remarks, rows
+from bench.peer import command as peer
 from bench.rounds import Sampling
+from bench.runtimes import command as runtimes
 from bench.train import command
 from bench.units import giga, millions
 
@@ -163,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_motion(commands)
     gate.add(commands)
     _add_self_check(commands)
+    peer.add(commands, _option)
+    roofline_command.add(commands, STORE)
+    runtimes.add(commands, STORE, OUT, _add_own, _own_case, _report)
     return parser
 
 

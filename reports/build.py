@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from bench import store
+from bench import limits, store
 from bench.case import Case
 from bench.errors import UsageError
 from bench.gate.compare import differences
 from bench.paper import TABLES, cases, rows
 from bench.record import Record
 from bench.units import rounded
-from reports import energy, plots, streaming
+from reports import energy, peer, plots, roofline, runtimes, streaming
 from reports.accuracy import collect_accuracy, divide, sections
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
@@ -80,12 +80,12 @@ def build(
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    streams, apart = streaming.divide(records)
+    streams, apart = streaming.divide([r for r in records if r.metric not in _APART])
     joules, apart = energy.divide(apart)
     trained, plain = divide(apart)
     accuracy = collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained or streams or joules)
+    setting = _main_setting(plain or trained or streams or joules or records)
     tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
     tables = [table for table in tables if _any_ours(table)]
     standing = {replace(case, **setting) for case in cases(TABLES)}
@@ -120,6 +120,9 @@ def _write(records: Sequence[Record], folder: Path) -> str:
     parts += _batches(results, folder, records, setting)
     parts += streaming.section(streams, folder)
     parts += energy.section(joules, folder)
+    parts += roofline.section(records, folder)
+    parts += runtimes.section(records, folder)
+    parts += peer.section(records, folder)
     parts += sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
@@ -150,6 +153,10 @@ trunk."""
 _TRAINED = """ Speed and memory are of full-size models with untrained weights; MPJPE and FN are \
 of a small trained trunk on other data than Human3.6M, as their headings say, and not comparable \
 with the paper's values."""
+
+
+# Metrics of sections that sum up their own records.
+_APART = {*limits.METRICS, *peer.METRICS, *runtimes.METRICS}
 
 
 def _setting(case: Case) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""This implementation beside a checkout of a published one: same weights, same input, in turn."""

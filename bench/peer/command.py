@@ -1,0 +1,123 @@
+"""The command peer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.errors import UsageError
+from bench.units import rounded
+
+_OWN = ("frames", "r", "b")
+
+
+def add(commands: Any, option: Callable[[str], tuple[str, Any]]) -> None:
+    """The peer command.
+
+    Args:
+        commands: the subcommands of the command line.
+        option: reads NAME=VALUE.
+    """
+    peer = commands.add_parser(
+        "peer",
+        help="compare with a checkout of a published repository",
+        description="Load a model of a published repository from your checkout, in a process of "
+        "its own, and the same model of this package in another; give both the same weights and "
+        "the same real motion, see that the outputs agree, and time the two in turn. Known are "
+        "NationalGAILab/HoT, JinluZhang1126/MixSTE, Walter0807/MotionBERT, "
+        "TaatiTeam/MotionAGFormer and Vegetebird/MHFormer; what their code imports comes with "
+        "the extra h2ot[peer]. The checkout's code is run. Exit status 1 if outputs differ.",
+    )
+    peer.add_argument(
+        "--peer", required=True, metavar="PATH", type=Path, help="the checkout's folder"
+    )
+    peer.add_argument("--host", help="one that the repository has (its first)")
+    peer.add_argument("--scheme", help="none, hot or tpc, as the repository has them (its first)")
+    peer.add_argument("--frames", type=int, help="F, where the repository lets one choose")
+    peer.add_argument("--r", type=int, nargs="+", help="frames kept")
+    peer.add_argument("--b", type=int, nargs="+", help="block before which frames are dropped")
+    peer.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="such as width=256"
+    )
+    peer.add_argument("--rounds", type=int, default=10, help="turns (10)")
+    peer.add_argument("--batch", type=int, default=1, help="clips per forward pass (1)")
+    peer.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    peer.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    peer.add_argument("--threads", type=int, default=0, help="CPU threads (PyTorch's choice)")
+    peer.add_argument("--motion", metavar="FILE", type=Path, help="as for run; default: generated")
+    peer.add_argument("--store", type=Path, help="keep the records in this file")
+    peer.set_defaults(
+        run=lambda given: _peer(given, option), interrupted="nothing of this comparison is stored"
+    )
+
+
+def _peer(given: argparse.Namespace, option: Callable[[str], tuple[str, Any]]) -> int:
+    import torch
+
+    from bench.data.windows import MotionSource
+    from bench.peer.compare import Job, compare
+    from bench.sweep import progress
+
+    for name in ("rounds", "batch"):
+        if getattr(given, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, got {getattr(given, name)}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    sizes = {name: getattr(given, name) for name in _OWN if getattr(given, name) is not None}
+    sizes |= dict(option(text) for text in given.option)
+    motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
+    job = Job(
+        folder=given.peer, motion=motion, host=given.host, scheme=given.scheme, sizes=sizes,
+        rounds=given.rounds, batch=given.batch, dtype=given.dtype, device=given.device,
+        threads=given.threads, store=given.store,
+    )  # fmt: skip
+    with progress("in turn", given.rounds, False) as tick:
+        result = compare(job, tick=lambda turn: tick(f"turn {turn}"))
+    print(_shown(result))
+    return 0 if result.difference.agrees else 1
+
+
+def _shown(result: Any) -> str:
+    """The result as text."""
+    from tabulate import tabulate
+
+    from bench.peer.compare import LIMIT
+
+    case, apart = result.case, result.difference
+    kind = "float32" if apart.double is None else "float64"
+    said = (
+        f"outputs: largest difference {apart.judged:.1e} of the largest output in {kind}, "
+        f"limit {LIMIT:.0e}"
+    )
+    if apart.double is not None:
+        said += (
+            f"; in float32, where rounding settles near ties, {apart.largest:.1e}, "
+            f"for 99% of them within {apart.quantile:.1e}"
+        )
+    head = (
+        f"{result.peer} ({result.revision}) and ours: {case.label}, {case.device}, {case.dtype}, "
+        f"batch {case.batch}"
+    )
+    if not apart.agrees:
+        return f"{head}\n{said}\nthe outputs differ, so nothing was timed"
+    rows = [
+        [side, rounded(1e3 * median(seconds), 2), ", ".join(f"{k} {v}" for k, v in found.items())]
+        for side, seconds, found in (
+            (result.peer, result.peer_s, result.versions["peer"]),
+            ("ours", result.ours_s, result.versions["ours"]),
+        )
+    ]
+    table = tabulate(rows, headers=["side", "median (ms)", "versions"], disable_numparse=True)
+    ratio = result.ratio
+    interval = (
+        f"{ratio.low:.3f} to {ratio.high:.3f}, {ratio.level:.0%}"
+        if ratio.low is not None
+        else "no interval from fewer than 6 turns"
+    )
+    return (
+        f"{head}\n{said}\n\n{table}\n\npeer / ours: {ratio.value:.3f} ({interval}; "
+        f"{len(result.peer_s)} turns)"
+    )

@@ -1,0 +1,257 @@
+"""Give both sides the same weights and input, hold their outputs together, time them in turn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+
+import h2ot_core
+from bench import given, sweep
+from bench.case import Case
+from bench.counters import blank_model
+from bench.data.windows import MotionSource
+from bench.errors import UsageError
+from bench.peer import adapters
+from bench.peer.process import Side, started
+from bench.record import Record
+from bench.statistics import Estimate, interleaved_ratio
+
+LATENCY = "peer_latency_s"
+DIFFERENCE = "peer_output_difference"
+LIMIT = 1e-4
+"""Of the difference between outputs, as a share of the largest output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to compare.
+
+    Attributes:
+        folder: a checkout of a published repository.
+        motion: where the input comes from.
+        host, scheme: None for the repository's first.
+        sizes: further arguments of ``h2ot_core.build``: frames, r, b, width, ...
+        rounds: turns; each times both sides once.
+        batch, dtype, device, threads: as of :class:`bench.case.Case`; outputs are compared in
+            float32 whatever the dtype.
+        store: record file; None to keep nothing.
+    """
+
+    folder: Path
+    motion: MotionSource
+    host: str | None = None
+    scheme: str | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 10
+    batch: int = 1
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 0
+    store: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far two outputs are apart, as shares of the largest element of ours.
+
+    Attributes:
+        largest: of all elements in float32.
+        quantile: that 99% of them do not exceed.
+        double: the largest in float64, where that is what counts, or None.
+    """
+
+    largest: float
+    quantile: float
+    double: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """The difference that counts."""
+        return self.largest if self.double is None else self.double
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two programs compute the same."""
+        return self.judged <= LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was found.
+
+    Attributes:
+        peer: name of the repository.
+        revision: its commit, or a digest of its Python files outside a git checkout.
+        case: our side.
+        difference: of the outputs.
+        peer_s, ours_s: per turn, the median of its samples in seconds; empty where the outputs
+            do not agree, since the speed of another computation says nothing.
+        ratio: peer over ours, above 1 where ours is faster.
+        versions: side to its packages.
+    """
+
+    peer: str
+    revision: str
+    case: Case
+    difference: Difference
+    peer_s: tuple[float, ...] = ()
+    ours_s: tuple[float, ...] = ()
+    ratio: Estimate | None = None
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result:
+    """Compare a checkout with this implementation.
+
+    Args:
+        job: what to compare.
+        tick: called after each turn with its number.
+
+    Raises:
+        UsageError: if the folder is no known checkout, the configuration cannot be had from it,
+            or one side cannot be built or run.
+    """
+    name = adapters.recognise(job.folder)
+    host, scheme = adapters.choose(name, job.host, job.scheme)
+    entry = adapters.PEERS[name].models[host, scheme]
+    arguments = {"host": host, "scheme": scheme, **entry.sizes, **job.sizes}
+    _check(name, entry, job.sizes, host, scheme)
+    model = blank_model(arguments)[0]
+    case = _case(job, model, host)
+    if job.threads:
+        torch.set_num_threads(job.threads)  # what the records say of this process holds for all
+    with tempfile.TemporaryDirectory(prefix="h2ot-peer-") as text, ExitStack() as stack:
+        folder = Path(text)
+        setup: dict[str, Any] = {
+            "peer": name, "host": host, "scheme": scheme, "folder": str(job.folder.resolve()),
+            "arguments": model.config.arguments, "sizes": _sizes(model), "device": job.device,
+            "dtype": job.dtype, "threads": job.threads,
+            "weights": str(folder / "weights.safetensors"),
+            "inputs": str(folder / "inputs.safetensors"),
+        }  # fmt: skip
+        save_file(given.weights(model), setup["weights"])
+        save_file(given.inputs(model, job.motion, job.batch), setup["inputs"])
+        theirs, ours = (
+            stack.enter_context(started(title, {**setup, "side": side}, folder))
+            for title, side in ((name, "peer"), ("ours", "ours"))
+        )
+        difference = _difference(theirs, ours, folder, double=entry.double)
+        turns = _turns(theirs, ours, job.rounds, tick) if difference.agrees else []
+        versions = {"peer": theirs.versions, "ours": ours.versions}
+    peer_s = tuple(median(peer) for peer, _ in turns)
+    ours_s = tuple(median(own) for _, own in turns)
+    result = Result(
+        peer=name, revision=adapters.revision(job.folder), case=case, difference=difference,
+        peer_s=peer_s, ours_s=ours_s,
+        ratio=interleaved_ratio(ours_s, peer_s) if turns else None, versions=versions,
+    )  # fmt: skip
+    if job.store is not None:
+        _keep(job.store, result, turns)
+    return result
+
+
+def _check(
+    name: str, entry: adapters.Model, sizes: Mapping[str, Any], host: str, scheme: str
+) -> None:
+    """Hold what was asked for against what the published code lets its user choose."""
+    published = _sizes(blank_model({"host": host, "scheme": scheme, **entry.sizes})[0])
+    asked = {key: tuple(v) if isinstance(v, list) else v for key, v in sizes.items()}
+    adapters.check_sizes(name, entry, asked, published)
+
+
+def _sizes(model: h2ot_core.Hourglass) -> dict[str, Any]:
+    config = model.config
+    return {"frames": config.frames, "r": config.r, "b": config.b, **dict(config.options)}
+
+
+def _case(job: Job, model: h2ot_core.Hourglass, host: str) -> Case:
+    """Our side as a case, with the options that are not the host's defaults."""
+    config, usual = model.config, h2ot_core.HOSTS[host].sizes
+    options = tuple(
+        (key, value) for key, value in config.options if key in usual and usual[key] != value
+    )
+    return Case(
+        host=host, frames=config.frames, prune=config.prune, recover=config.recover, r=config.r,
+        b=config.b, pipeline=config.pipeline, options=options, batch=job.batch, device=job.device,
+        dtype=job.dtype, threads=job.threads, motion=job.motion.name,
+    )  # fmt: skip
+
+
+def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Difference:
+    single = _shares(theirs, ours, folder, "float32")
+    return Difference(
+        largest=float(single.max()),
+        quantile=float(np.quantile(single, 0.99)),
+        double=float(_shares(theirs, ours, folder, "float64").max()) if double else None,
+    )
+
+
+def _shares(theirs: Side, ours: Side, folder: Path, dtype: str) -> npt.NDArray[np.float64]:
+    """Absolute differences of the outputs over the largest of ours."""
+    outputs = []
+    for side, name in ((theirs, "peer"), (ours, "ours")):
+        path = folder / f"{name}-{dtype}.safetensors"
+        side.ask({"do": "check", "out": str(path), "dtype": dtype})
+        outputs.append(load_file(path)["y"].numpy())
+    peer, own = outputs
+    if peer.shape != own.shape:
+        raise UsageError(
+            f"{theirs.name} puts out {peer.shape} where ours has {own.shape}; the checkout is of "
+            "another version than those in bench/peer/adapters.py"
+        )
+    apart: npt.NDArray[np.float64] = np.abs(peer - own) / max(np.abs(own).max(), 1e-30)
+    return np.nan_to_num(apart, nan=1e30, posinf=1e30)  # nothing that is not finite agrees
+
+
+Turn = tuple[Sequence[float], Sequence[float]]
+
+
+def _turns(theirs: Side, ours: Side, rounds: int, tick: Callable[[int], None]) -> list[Turn]:
+    """Samples of peer and ours per turn: ours first, then theirs first, so that drift cancels."""
+    turns: list[Turn] = []
+    for turn in range(rounds):
+        order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
+        found = {side.name: side.ask({"do": "time", "turn": turn})["seconds"] for side in order}
+        turns.append((found[theirs.name], found[ours.name]))
+        tick(turn)
+    return turns
+
+
+def _keep(path: Path, result: Result, turns: Sequence[Turn]) -> None:
+    protocol = {
+        "peer": result.peer, "revision": result.revision, "order": "ABBA, ours first",
+        "clock": "wall, synchronised", "mode": "inference_mode, eager", "tf32": False,
+        "weights": "CRC-32 of the published name, see bench.given.weights",
+        "versions": {side: dict(found) for side, found in result.versions.items()},
+    }  # fmt: skip
+    with sweep.opened(path) as (store, stamp):
+        group = f"{result.peer}@{result.revision}:{stamp['session']}"
+        apart = result.difference
+        apart_by = {"float32": apart.largest, "float32, 99% quantile": apart.quantile}
+        if apart.double is not None:
+            apart_by["float64"] = apart.double
+        records = [
+            Record(
+                case=result.case, metric=DIFFERENCE, unit="1", group=group, protocol=protocol,
+                values=tuple(apart_by.values()), labels=tuple(apart_by), **stamp,
+            )
+        ]  # fmt: skip
+        records += [
+            Record(
+                case=result.case, metric=LATENCY, unit="s", values=(*peer, *own),
+                labels=("peer",) * len(peer) + ("ours",) * len(own), group=group, part=part,
+                protocol=protocol, **stamp,
+            )
+            for part, (peer, own) in enumerate(turns)
+        ]  # fmt: skip
+        store.append(records)

@@ -1,0 +1,40 @@
+"""Ways to run a model: one table, one row each. A new one is a row."""
+
+from __future__ import annotations
+
+from bench.runtimes import onnx_session, torch_modes
+from bench.runtimes.base import Runtime
+
+RUNTIMES: dict[str, Runtime] = {
+    "eager": Runtime(
+        title="PyTorch, one operator after the other, float32",
+        available=torch_modes.anywhere,
+        prepare=torch_modes.eager,
+    ),
+    "compile": Runtime(
+        title="torch.compile, whole graph, static shape, float32",
+        available=torch_modes.can_compile,
+        prepare=torch_modes.compiled,
+    ),
+    "cuda_graph": Runtime(
+        title="recorded CUDA graph, replayed, float32",
+        available=torch_modes.has_cuda,
+        prepare=torch_modes.cuda_graph,
+    ),
+    "bf16": Runtime(
+        title="weights and activations cast to bfloat16",
+        available=torch_modes.anywhere,
+        prepare=torch_modes.bf16,
+    ),
+    "tf32": Runtime(
+        title="products in TF32, everything else float32",
+        available=torch_modes.has_tf32,
+        prepare=torch_modes.tf32,
+    ),
+    "onnx": Runtime(
+        title="exported to ONNX (batch open), ONNX Runtime on the CPU, float32",
+        available=onnx_session.available,
+        prepare=onnx_session.prepare,
+    ),
+}
+"""Name to runtime; the first is what the others are compared with."""

@@ -1,0 +1,35 @@
+"""What a runtime is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bench.metrics.base import NotApplicable
+from h2ot_core import Hourglass
+
+Call = Callable[[Tensor], Tensor]
+"""(B, F, J, C_in) float32 to poses, float32, on the same device."""
+
+
+class Unavailable(NotApplicable):
+    """The runtime cannot be had here, or not for this model; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """A way to run a model.
+
+    Attributes:
+        title: what is done, for the report.
+        available: from a device's type to why it cannot be had there, "" if it can.
+        prepare: from a float32 model in evaluation mode and an example of its input, both on the
+            device, to a call for inputs of that shape, warmed up. Leaves the model as it is.
+            Raises :class:`Unavailable` where the model does not go with the runtime.
+    """
+
+    title: str
+    available: Callable[[str], str]
+    prepare: Callable[[Hourglass, Tensor], Call]

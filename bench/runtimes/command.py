@@ -1,0 +1,93 @@
+"""The command runtimes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.case import Case
+from bench.errors import UsageError
+from bench.paper import main_cases
+
+OwnCase = Callable[[argparse.Namespace], Case | None]
+# The names of RUNTIMES, which takes torch to import.
+NAMES = ("eager", "compile", "cuda_graph", "bf16", "tf32", "onnx")
+
+
+def add(
+    commands: Any,
+    store: Path,
+    out: Path,
+    add_own: Callable[..., None],
+    own_case: OwnCase,
+    report: Callable[[argparse.Namespace], None],
+) -> None:
+    """The runtimes command.
+
+    Args:
+        commands: the subcommands of the command line.
+        store: the usual record file.
+        out: the usual folder of the report.
+        add_own: adds the arguments of a configuration.
+        own_case: reads them.
+        report: writes the report.
+    """
+    runtimes = commands.add_parser(
+        "runtimes",
+        help="speed and drift of torch.compile, CUDA graphs, bfloat16, TF32 and ONNX Runtime",
+        description="Run each configuration in each runtime, in turn, on the same real motion; "
+        "tell the speed beside how far the 3D joints move from where PyTorch puts them in "
+        "float32, in millimetres. What cannot be had here, or not for a configuration, is stored "
+        "with the reason. Default: every host without pruning, with HoT and with H2OT.",
+    )
+    runtimes.add_argument(
+        "--runtime", nargs="+", choices=NAMES, default=list(NAMES),
+        help="of these only, and eager, with which they are compared (all)",
+    )  # fmt: skip
+    runtimes.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="that fit every configuration; default: drawn, with poses scaled to a person's size",
+    )  # fmt: skip
+    runtimes.add_argument("--rounds", type=int, default=10, help="turns (10)")
+    runtimes.add_argument("--batch", type=int, default=1, help="clips per forward pass (1)")
+    runtimes.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    runtimes.add_argument("--threads", type=int, default=0, help="CPU threads (PyTorch's choice)")
+    runtimes.add_argument(
+        "--motion", metavar="FILE", type=Path, help="as for run; default: generated"
+    )
+    runtimes.add_argument("--store", type=Path, default=store, help=f"record file ({store})")
+    runtimes.add_argument("--report", action="store_true", help="write the report when done")
+    runtimes.add_argument("--out", type=Path, default=out, help=f"folder of the report ({out})")
+    add_own(runtimes, "one configuration instead of all hosts")
+    runtimes.set_defaults(run=lambda given: _runtimes(given, own_case, report), table=None)
+
+
+def _runtimes(
+    given: argparse.Namespace, own_case: OwnCase, report: Callable[[argparse.Namespace], None]
+) -> None:
+    from bench.data.windows import MotionSource
+    from bench.runtimes.measure import Job, run
+
+    for name in ("rounds", "batch"):
+        if getattr(given, name) < 1:
+            raise UsageError(f"--{name} must be at least 1, got {getattr(given, name)}")
+    motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
+    own = own_case(given)
+    cases = tuple(
+        replace(
+            case, batch=given.batch, device=given.device, threads=given.threads, motion=motion.name
+        )
+        for case in ([own] if own is not None else main_cases())
+    )
+    job = Job(
+        cases=cases, motion=motion, runtimes=given.runtime, rounds=given.rounds,
+        weights=given.weights,
+    )  # fmt: skip
+    run(job, given.store)
+    if given.report:
+        report(given)
+    else:
+        print(f"records: {given.store}; report: python -m bench report --store {given.store}")

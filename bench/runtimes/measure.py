@@ -1,0 +1,208 @@
+"""Speed and drift of a model in every runtime, taken in turn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import h2ot_core
+from bench import given, sweep, timing
+from bench.case import Case
+from bench.data.windows import MotionSource
+from bench.errors import UsageError
+from bench.metrics.base import excuse
+from bench.record import Record
+from bench.runtimes import RUNTIMES
+from bench.runtimes.base import Call, Unavailable
+from bench.store import Store
+from bench.visits import visit
+from bench.weights import Weights, load_weights
+
+LATENCY = "runtime_latency_s"
+DRIFT = "runtime_drift_mm"
+REFERENCE = "eager"
+_MM = 1000.0  # poses are in metres
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        cases: float32, all in one setting.
+        motion: where the input comes from.
+        runtimes: names of RUNTIMES; "eager" is always among them.
+        rounds: turns; each visits every runtime once.
+        weights: a file that fits every case; without one weights are drawn by the rule of
+            ``bench.given.weights``.
+    """
+
+    cases: Sequence[Case]
+    motion: MotionSource
+    runtimes: Sequence[str] = tuple(RUNTIMES)
+    rounds: int = 10
+    weights: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The runtimes, the reference first."""
+        return tuple(dict.fromkeys((REFERENCE, *self.runtimes)))
+
+    def group(self, name: str) -> str:
+        """What is timed together, and which of it this is."""
+        weights = Weights.of(self.weights).sha256 if self.weights else "rule"
+        text = " ".join((*sorted(self.names), weights))
+        return f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def run(job: Job, path: Path, *, quiet: bool = False) -> None:
+    """Measure what the store at ``path`` lacks; can be interrupted and called again.
+
+    Raises:
+        UsageError: if a case is not float32, a runtime is unknown, or the device is not there.
+        bench.errors.StoreError: if the store cannot be used.
+        h2ot_core.CheckpointError: if the weights do not fit.
+    """
+    for name in job.names:
+        if name not in RUNTIMES:
+            raise UsageError(f"no runtime {name!r}; there are {', '.join(RUNTIMES)}")
+    for case in job.cases:
+        if case.dtype != "float32":
+            raise UsageError(f"runtimes start from float32 models, got dtype {case.dtype!r}")
+        if case.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("no CUDA device here; use --device cpu")
+    threads = {case.threads for case in job.cases} - {0}
+    if len(threads) == 1:
+        torch.set_num_threads(threads.pop())
+    with (
+        sweep.opened(path) as (store, stamp),
+        sweep.progress("runtimes", len(job.cases), quiet) as tick,
+    ):
+        for case in job.cases:
+            if not _done(job, case, store):
+                _measure(job, case, store, stamp)
+            tick(case.label)
+
+
+def _done(job: Job, case: Case, store: Store) -> bool:
+    given_up = {
+        r.group for r in store.records if r.case == case and r.metric == DRIFT and r.status != "ok"
+    }
+    return all(
+        (case, LATENCY, job.group(name), part) in store
+        for name in job.names
+        if job.group(name) not in given_up
+        for part in range(job.rounds)
+    )
+
+
+def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> None:
+    model, scale = _model(job, case)
+    inputs = [
+        x.to(case.device)
+        for name, x in sorted(given.inputs(model, job.motion, case.batch).items())
+        if name != "noise"
+    ]
+
+    def keep(metric: str, name: str, part: int = 0, **found: Any) -> None:
+        record = Record(
+            case=case, metric=metric, group=job.group(name), part=part, **found, **stamp
+        )
+        store.append([record])
+
+    calls: dict[str, Call] = {}
+    reference: list[Tensor] = []
+    for name in job.names:
+        try:
+            call, took_s = _prepared(name, model, inputs[0])
+            poses = [_poses(call, x) for x in inputs]
+        except Exception as error:  # the other runtimes go on, and the row says why
+            keep(DRIFT, name, unit="", values=(), **excuse(error))
+            continue
+        calls[name] = call
+        if name == REFERENCE:
+            reference = poses
+            scale = scale or _scale(case, job.motion, poses)
+        if not reference:
+            raise UsageError(f"{case.label} does not run in PyTorch itself")
+        mean, worst = drift_mm(poses, reference, scale or 1.0)
+        protocol = {
+            "prepare_s": took_s, "windows": len(inputs) * case.batch, "scale": scale,
+            "weights": job.weights.name if job.weights else "drawn by name, poses scaled",
+            "runtime": RUNTIMES[name].title,
+        }  # fmt: skip
+        keep(
+            DRIFT, name, unit="mm", values=(mean, worst), labels=("mean", "max"), protocol=protocol
+        )
+    _rounds(job, calls, inputs, keep)
+
+
+def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
+    """A runtime's call, and the seconds that it took to make it."""
+    runtime = RUNTIMES[name]
+    reason = runtime.available(example.device.type)
+    if reason:
+        raise Unavailable(reason)
+    made: list[Call] = []
+    took_s = timing.time_call(lambda: made.append(runtime.prepare(model, example)), example.device)
+    return made[0], took_s
+
+
+def _rounds(
+    job: Job, calls: Mapping[str, Call], inputs: Sequence[Tensor], keep: Callable[..., None]
+) -> None:
+    """Every runtime once per turn, forwards and backwards by turns."""
+    protocol = {"order": "forwards and backwards by turns", "clock": "wall, synchronised"}
+    for part in range(job.rounds):
+        x = inputs[part % len(inputs)]
+        order = list(calls.items())
+        for name, call in order if part % 2 == 0 else reversed(order):
+            with torch.inference_mode():
+                seconds = visit(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
+            keep(LATENCY, name, part, unit="s", values=tuple(seconds), protocol=protocol)
+
+
+def _model(job: Job, case: Case) -> tuple[h2ot_core.Hourglass, float | None]:
+    """The model, and the factor from its output to metres; None where that is to be found."""
+    model = h2ot_core.build(**case.build_arguments()).eval()
+    if job.weights is not None:
+        load_weights(model, job.weights)
+    else:
+        h2ot_core.load_published(model, given.weights(model))
+    model.check_finite = case.device == "cpu"
+    return model.to(case.device), 1.0 if job.weights is not None else None
+
+
+def _poses(call: Call, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return call(x).double().cpu()
+
+
+def _scale(case: Case, motion: MotionSource, poses: Sequence[Tensor]) -> float:
+    """What gives untrained output the spread of real poses, so that drift in mm means something."""
+    windows = motion.windows(case.frames, limit=len(poses) * case.batch)
+    real = torch.stack([torch.from_numpy(window.target.copy()) for window in windows]).double()
+    return float(real.std() / torch.cat(list(poses)).std())
+
+
+def drift_mm(
+    poses: Sequence[Tensor], reference: Sequence[Tensor], scale: float
+) -> tuple[float, float]:
+    """Distances of joints from where the reference puts them.
+
+    Args:
+        poses, reference: (B, F, J, 3) each.
+        scale: from their unit to metres.
+
+    Returns:
+        Mean and maximum over batches, frames and joints, in millimetres.
+    """
+    apart = torch.cat(list(poses)) - torch.cat(list(reference))
+    distances = apart.norm(dim=-1) * scale * _MM
+    return float(distances.mean()), float(distances.max())

@@ -1,0 +1,138 @@
+"""Runtimes that PyTorch itself has."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bench.runtimes.base import Call, Unavailable
+from h2ot_core import Hourglass
+
+_WARMUP = {"cpu": 1, "cuda": 5}
+
+
+def anywhere(device: str) -> str:
+    """Available on every device."""
+    return ""
+
+
+def _warm(call: Call, example: Tensor) -> Call:
+    with torch.inference_mode():
+        for _ in range(_WARMUP[example.device.type]):
+            call(example)
+    return call
+
+
+def eager(model: Hourglass, example: Tensor) -> Call:
+    """The model as it is, in full float32."""
+    return _warm(model, example)
+
+
+# --- torch.compile -----------------------------------------------------------------------------
+
+
+def can_compile(device: str) -> str:
+    """A CPU needs a C++ compiler, a GPU Triton."""
+    if device == "cuda":
+        import importlib.util
+
+        return "" if importlib.util.find_spec("triton") else "Triton is not installed"
+    compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
+    return "" if any(map(shutil.which, compilers)) else "there is no C++ compiler (g++ or clang++)"
+
+
+def compiled(model: Hourglass, example: Tensor) -> Call:
+    """Compile the model whole, for this shape alone.
+
+    Raises:
+        Unavailable: where it cannot be traced as one graph.
+    """
+    torch._dynamo.reset()  # what was compiled before would count against the limit of recompiling
+    call: Call = torch.compile(model, fullgraph=True, dynamic=False)
+    try:
+        return _warm(call, example)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        line = str(error).strip().splitlines()[0]
+        raise Unavailable(f"torch.compile cannot make one graph of it: {line}") from None
+
+
+# --- CUDA graphs -------------------------------------------------------------------------------
+
+
+def has_cuda(device: str) -> str:
+    """CUDA graphs are of CUDA."""
+    return "" if device == "cuda" else "needs a CUDA device"
+
+
+def cuda_graph(model: Hourglass, example: Tensor) -> Call:
+    """Record the kernels of one pass and replay them; the input is copied to where they read it.
+
+    The result is overwritten by the next call.
+    """
+    place = example.clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(3):
+            model(place)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        result = model(place)
+
+    def call(x: Tensor) -> Tensor:
+        place.copy_(x)
+        graph.replay()
+        return result
+
+    return _warm(call, example)
+
+
+# --- other number formats ----------------------------------------------------------------------
+
+
+def bf16(model: Hourglass, example: Tensor) -> Call:
+    """Weights and input rounded to bfloat16, everything computed in it; no autocast."""
+    low = copy.deepcopy(model).to(torch.bfloat16)
+
+    def call(x: Tensor) -> Tensor:
+        return low(x.to(torch.bfloat16)).float()
+
+    return _warm(call, example)
+
+
+def has_tf32(device: str) -> str:
+    """TF32 is a format of NVIDIA's tensor cores since Ampere."""
+    if device != "cuda":
+        return "needs a CUDA device"
+    major, _ = torch.cuda.get_device_capability()
+    return "" if major >= 8 else f"needs compute capability 8.0, this device has {major}"
+
+
+def tf32(model: Hourglass, example: Tensor) -> Call:
+    """Factors of products rounded to TF32 (10 bits of fraction), sums in float32."""
+
+    def call(x: Tensor) -> Tensor:
+        with _allowing_tf32():
+            return model(x)
+
+    return _warm(call, example)
+
+
+@contextmanager
+def _allowing_tf32() -> Iterator[None]:
+    products = torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions

@@ -1,0 +1,62 @@
+"""How far every timed row is from what the machine could do at best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench import limits
+from bench.record import Record
+from bench.units import giga, rounded
+
+_TEXT = """The lower bound of a row is the larger of two times: its arithmetic (`flops_full`) at \
+this machine's highest rate of a matrix product, and the bytes that its operators read and write \
+at the machine's bandwidth. Every operator counts its inputs and outputs once, so the bound is \
+that of operators run one by one; fused ones, or a cache, can come below it where memory rules."""
+
+
+def section(records: Sequence[Record], folder: Path) -> list[str]:
+    """The section's parts in markdown, and its CSV in a folder; nothing without rates.
+
+    Args:
+        records: all records.
+        folder: where ``roofline.csv`` is written.
+    """
+    rates = limits.rates(records)
+    if not rates:
+        return []
+    units = {limits.FLOPS: "FLOP/s", limits.BANDWIDTH: "byte/s"}
+    lines = [
+        f"- {case.device}, {case.dtype}: {giga(rate, 1)} G{units[metric]}"
+        for case, metric, rate in rates
+    ]
+    parts = ["## Times the limit", _TEXT, "\n".join(lines)]
+    rows = [row for row in limits.limits(records) if row.bound_s is not None]
+    if rows:
+        sheet = _sheet(rows)
+        sheet.to_csv(folder / "roofline.csv", index=False)
+        parts += [sheet.to_markdown(index=False), "[roofline.csv](roofline.csv)"]
+    return parts
+
+
+def _sheet(rows: Sequence[limits.Limit]) -> pd.DataFrame:
+    def milli(seconds: float | None) -> str:
+        return "" if seconds is None else rounded(1e3 * seconds, 2)
+
+    return pd.DataFrame(
+        {
+            "configuration": row.case.label,
+            "device": row.case.device,
+            "precision": row.case.dtype,
+            "measured (ms)": milli(row.measured_s),
+            "flops_full (G)": giga(row.flops or 0),
+            "moved (GB)": giga(row.moved_bytes or 0),
+            "arithmetic (ms)": milli(row.compute_s),
+            "memory (ms)": milli(row.memory_s),
+            "ruled by": row.ruled_by,
+            "times the limit": rounded(row.times or 0, 2),
+        }
+        for row in rows
+    )

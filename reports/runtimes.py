@@ -1,0 +1,108 @@
+"""Every configuration in every runtime: speed, and how far the joints move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from bench.case import Case
+from bench.record import Record
+from bench.statistics import Estimate, interleaved_ratio
+from bench.units import rounded
+
+LATENCY = "runtime_latency_s"
+DRIFT = "runtime_drift_mm"
+METRICS = (LATENCY, DRIFT)
+_REFERENCE = "eager"
+_TEXT = """Each configuration is run in each runtime in turn, on the same windows. The speed-up is \
+over PyTorch without compiling, the median of the ratios within a turn, with its 95% interval \
+where there are six turns or more. Drift is the distance of a joint from where PyTorch puts it in \
+float32, over all joints and frames of the windows. Drawn weights give poses of no size, which are \
+scaled to the spread of real ones; pruning that depends on features may then keep other frames, \
+which is in the drift as well."""
+
+
+@dataclass
+class Found:
+    """One configuration in one runtime.
+
+    Attributes:
+        turns: (turn, session) to its median latency, seconds.
+        drift_mm: mean and maximum; None where it did not run.
+        reason: why it did not.
+    """
+
+    turns: dict[tuple[int, str], float] = field(default_factory=dict)
+    drift_mm: tuple[float, float] | None = None
+    reason: str = ""
+
+
+def collect(records: Sequence[Record]) -> dict[tuple[Case, str], dict[str, Found]]:
+    """Case and tag of a group timed together to its runtimes; the last group of each case."""
+    found: dict[tuple[Case, str], dict[str, Found]] = {}
+    for record in records:
+        if record.metric not in METRICS:
+            continue
+        name, _, tag = record.group.partition("@")
+        one = found.setdefault((record.case, tag), {}).setdefault(name, Found())
+        if record.status != "ok":
+            one.reason = f"{record.status}: {record.reason}"
+        elif record.metric == LATENCY:
+            one.turns[record.part, record.session] = median(record.values)
+        else:
+            drift = dict(zip(record.labels, record.values, strict=True))
+            one.drift_mm = (drift["mean"], drift["max"])
+    last = {case: tag for case, tag in found}
+    return {key: value for key, value in found.items() if last[key[0]] == key[1]}
+
+
+def speed_up(own: Found, reference: Found) -> Estimate | None:
+    """Over the reference, from the turns that both were timed in."""
+    both = sorted(set(own.turns) & set(reference.turns))
+    if not both:
+        return None
+    return interleaved_ratio([own.turns[t] for t in both], [reference.turns[t] for t in both])
+
+
+def section(records: Sequence[Record], folder: Path) -> list[str]:
+    """The section's parts in markdown, and its CSV in a folder; nothing without such records.
+
+    Args:
+        records: all records.
+        folder: where ``runtimes.csv`` is written.
+    """
+    found = collect(records)
+    if not found:
+        return []
+    sheet = pd.DataFrame(
+        _line(case, name, one, by_name)
+        for (case, _), by_name in found.items()
+        for name, one in by_name.items()
+    )
+    sheet.to_csv(folder / "runtimes.csv", index=False)
+    return ["## Runtimes", _TEXT, sheet.to_markdown(index=False), "[runtimes.csv](runtimes.csv)"]
+
+
+def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
+    reference = by_name.get(_REFERENCE, Found())
+    ratio = speed_up(one, reference) if name != _REFERENCE else None
+    text = ""
+    if ratio is not None:
+        text = rounded(ratio.value, 2)
+        if ratio.low is not None and ratio.high is not None:
+            text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
+    mean, worst = one.drift_mm or (None, None)
+    return {
+        "configuration": case.label,
+        "device": case.device,
+        "runtime": name,
+        "median (ms)": rounded(1e3 * median(one.turns.values()), 2) if one.turns else "",
+        "speed-up over eager": text,
+        "mean drift (mm)": "" if mean is None else f"{mean:.2g}",
+        "largest drift (mm)": "" if worst is None else f"{worst:.2g}",
+        "reason": one.reason,
+    }

@@ -1,0 +1,62 @@
+"""Runtimes: baseline, HoT and H2OT of every host in every runtime, all of one host in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench import store
+from bench.case import Case
+from bench.data.windows import MotionSource
+from bench.paper import main_cases
+from bench.runtimes import RUNTIMES
+from bench.runtimes.measure import DRIFT, LATENCY, Job, run
+from suites.conftest import REPLAY
+
+Found = Callable[[Case, str], list[float]]
+
+
+@pytest.fixture(scope="session")
+def in_runtimes(request: pytest.FixtureRequest) -> Found:
+    """Latency samples of a case in a runtime, in seconds; skips with the reason if it has none."""
+    option = request.config.getoption
+    motion_file = option("--motion")
+    motion = MotionSource.from_file(motion_file) if motion_file else MotionSource.generated()
+    where: dict[str, Any] = {"motion": motion.name, "device": option("--device")}
+    asked = [
+        (item.callspec.params["row"], item.callspec.params["runtime"])
+        for item in request.session.items
+        if "runtime" in getattr(getattr(item, "callspec", None), "params", {})
+    ]
+    cases = tuple(dict.fromkeys(replace(case, **where) for case, _ in asked))
+    names = tuple(dict.fromkeys(name for _, name in asked))
+    job = Job(cases=cases, motion=motion, runtimes=names, rounds=option("--rounds"))
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        run(job, option("--store"))
+    records = store.read(option("--store"))
+
+    def samples(case: Case, name: str) -> list[float]:
+        own = [
+            r for r in records if r.case == replace(case, **where) and r.group == job.group(name)
+        ]
+        reasons = [r.reason for r in own if r.metric == DRIFT and r.status != "ok"]
+        if reasons:
+            pytest.skip(reasons[0])
+        return [value for r in own if r.metric == LATENCY for value in r.values]
+
+    return samples
+
+
+@pytest.mark.benchmark(timer=REPLAY, group="Runtimes", warmup=False)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("row", main_cases(), ids=lambda case: case.label)
+def test_runtime(row: Case, runtime: str, in_runtimes: Found, benchmark: Any) -> None:
+    """One configuration in one runtime; choose with -k."""
+    samples = in_runtimes(row, runtime)
+    REPLAY.load(samples)
+    benchmark.extra_info.update(case=row.label, runtime=runtime)
+    benchmark.pedantic(lambda: None, rounds=len(samples), iterations=1)
