@@ -128,6 +128,7 @@ def sections(records: Sequence[Record], folder: Path) -> list[str]:
     parts = []
     if found is not None:
         parts += ["## Accuracy of one trunk under every schedule", _about(found, records)]
+        parts += [text for text in [unlearned(found)] if text]
         for number in _TABLES:
             parts += _table(number, found, folder)
         parts += _rates(found, folder)
@@ -162,6 +163,24 @@ def _about(found: Accuracy, records: Sequence[Record]) -> str:
         "are taken view by view, with 95% bootstrap intervals over source clips; *detectable* is "
         "the smallest true difference that this sample would find in 4 of 5 cases at 5%. For the "
         "order, intervals hold for all pairs of a table at once."
+    )
+
+
+_UNLEARNED = 1.5
+"""HoT's error over the baseline's from which on TRA is said to be unlearned."""
+
+
+def unlearned(found: Accuracy) -> str:
+    """A warning where the trunk's TRA is far behind all else; empty otherwise."""
+    hot, plain = found.values(_MAIN["HoT"]), found.values(_MAIN["no pruning"])
+    if not hot or not plain or fmean(hot) < _UNLEARNED * fmean(plain):
+        return ""
+    times = rounded(fmean(hot) / fmean(plain), 1)
+    return (
+        f"**TRA is not learned in these weights.** HoT errs {times} times as much as the baseline: "
+        "under this budget the cross attention of TRA has not learned to tell frames apart. "
+        "Differences of rows with TRA speak of this training, not of TRA, TPC, TPA or TPMo; only "
+        "rows without pruning and rows with TRI can be compared with one another."
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from bench import store
 from bench.errors import UsageError
 from bench.units import millions, rounded
-from reports.accuracy import MEAN_POSE, by_action, collect_accuracy
+from reports.accuracy import MEAN_POSE, by_action, collect_accuracy, unlearned
 
 
 def write_card(records_path: Path, header: Mapping[str, Any], path: Path) -> Path:
@@ -86,6 +86,8 @@ windows, or one of the configurations of the paper's Tables 2, 4 and 5.{_second(
 {curve.to_markdown(index=False, floatfmt=".4g")}
 
 Measured on {len(header.get("validation_clips", ()))} clips set aside, from drawn viewpoints.
+
+{unlearned(found)}
 
 ## Errors per action
 

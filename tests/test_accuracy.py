@@ -22,7 +22,7 @@ from bench.train import scale
 from bench.trunk import SHIPPED, Trunk, open_trunk
 from h2ot_core import weights
 from h2ot_core.elastic import Elastic
-from reports.accuracy import collect_accuracy, divide
+from reports.accuracy import collect_accuracy, divide, unlearned
 from reports.build import build
 from reports.paired import difference, ordering
 
@@ -162,6 +162,22 @@ def test_the_sessions_rows_are_the_papers(motion: MotionSource, trunk: Trunk) ->
     assert {c.options for c in cases} == {(("depth", 8), ("heads", 2), ("width", 8))}
     rates = accuracy.rate_cases(_session(motion, trunk), motion)
     assert [c.motion.rpartition("@")[2] for c in rates[::2]] == ["1/1", "1/2", "1/3", "1/4"]
+
+
+def test_weights_that_have_not_learned_tra_are_called_so() -> None:
+    def record(case: Case, values: tuple[float, ...]) -> Record:
+        about = {"weights": "w", "clips": ["a", "b"], "actions": ["x", "x"], "views": 2}
+        about |= {"steps": 1, "frames": 243, "description": "", "step": 1}
+        return Record(
+            case=case, metric="trunk_mpjpe_mm", unit="mm", values=values, group="w/all",
+            protocol=about,
+        )  # fmt: skip
+
+    hot = _case(prune="tpc", recover="tra", r=(81,), b=(3,))
+    for error, warned in ((60.0, False), (120.0, True)):
+        found = collect_accuracy([record(_case(), (50.0, 50.0)), record(hot, (error, error))])
+        assert found is not None
+        assert ("TRA is not learned" in unlearned(found)) is warned
 
 
 # Statistics of pairs, against hand-made and known truth.
