@@ -205,6 +205,8 @@ def _heading(
         "Timing": f"{timed} configurations, {spread} interleaved rounds each, {sessions} "
         f"session{'s' if sessions > 1 else ''}{_how_well(list(results.values()))}",
     }
+    if not any(r.rounds or "param_count" in r.values for r in results.values()):
+        del facts["Setting of the tables"], facts["Timing"]  # no full-size model was measured
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
 
 

@@ -109,6 +109,11 @@ def _told(action: str) -> str:
 # Figure 7
 
 
+def _weights(trained: str) -> str:
+    """What the choices rest on, where it is a trained trunk."""
+    return f"; weights: {trained}" if trained.startswith("trunk") else ""
+
+
 def _figure_7(panels: Mapping[str, Record], folder: Path, name: str) -> tuple[str, str]:
     order = [p for p in _PRUNERS if p in panels] + [p for p in panels if p not in _PRUNERS]
     figure, axes = plt.subplots(
@@ -126,7 +131,7 @@ def _figure_7(panels: Mapping[str, Record], folder: Path, name: str) -> tuple[st
     figure.suptitle(
         f"{_setting(first.case)}; {about['windows']} windows of one clip, each shifted by one frame"
         f"\n{_source(first.case)}: {_told(about['action'])}, clip {about['clip']}, camera "
-        f"{about['camera']}",
+        f"{about['camera']}{_weights(about['trained'])}",
         fontsize=11.5,
     )
     random = [p for p in order if panels[p].protocol["trained"].startswith("no:")]
