@@ -61,10 +61,11 @@ def planted(size: int, case: Case) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks as Linux tells them")
 def test_a_planted_gibibyte_reads_as_one_in_the_process() -> None:
-    without, with_it = planted(0, CASE), planted(GIB, CASE)
-    assert set(without) == {"inference_process_peak_bytes", "scope"}
-    name = "inference_process_peak_bytes"
-    assert with_it[name] - without[name] == pytest.approx(GIB, rel=0.02)
+    # Within one process: what two of them need beside it differs by tens of megabytes.
+    answer = isolated.call("bench.planted", CASE)
+    if not answer["reset"]:
+        pytest.skip("the kernel does not let a process forget its peak")
+    assert answer["grown"]["process"] == pytest.approx(GIB, rel=0.02)
 
 
 @pytest.mark.gpu
