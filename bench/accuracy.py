@@ -30,6 +30,7 @@ class Session:
         motion: whose test split is lifted.
         trunk: the weights.
         views: most views; None for all there are.
+        tables: whose rows are taken.
         rates: whether Table 9's frame rates are taken too, on generated motion.
         rate_views: most views of those.
         figures: whether Figure 7 is taken too.
@@ -40,6 +41,7 @@ class Session:
     motion: MotionSource
     trunk: Trunk
     views: int | None = None
+    tables: tuple[int, ...] = TABLES
     rates: bool = True
     rate_views: int = 32
     figures: bool = True
@@ -48,8 +50,8 @@ class Session:
 
 
 def table_cases(session: Session) -> list[Case]:
-    """Every configuration of Tables 2, 4 and 5, with the trunk's sizes; the baseline first."""
-    return [_own(case, session, session.motion.name) for case in cases(TABLES)]
+    """Every configuration of the session's tables, with the trunk's sizes; the baseline first."""
+    return [_own(case, session, session.motion.name) for case in cases(session.tables)]
 
 
 def rate_cases(session: Session, motion: MotionSource) -> list[Case]:
