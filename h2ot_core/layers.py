@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from h2ot_core import fused
+
 Tap = list[tuple[Tensor, Tensor]]
 """Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention listened to."""
 
@@ -18,6 +20,20 @@ def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     lead = q.shape[:-3]
     q, k, v = (t.flatten(0, -4) for t in (q, k, v))
     return functional.scaled_dot_product_attention(q, k, v).unflatten(0, lead)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, along: str) -> Tensor:
+    """Fused attention on (B, N, S, C) as projected, N frames; returns the same layout.
+
+    Along the frames, streams and heads are one axis, and among the streams, batch and frames are:
+    so all three are views, and so is what is returned, since attention on a CPU puts out heads
+    innermost.
+    """
+    shape = (*q.shape[:3], heads, q.shape[-1] // heads)
+    axes = (2, 3) if along == "temporal" else (0, 1)
+    q, k, v = (t.unflatten(-1, shape[-2:]).flatten(*axes).transpose(1, 2) for t in (q, k, v))
+    y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    return y.reshape(*shape[:3], -1)
 
 
 # Folding of (B, F, S, 3, H, d) into (3, B, ., H, ., d) per direction, and of the result back.
@@ -50,14 +66,44 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
-        """(B, F, S, C) to the same; queries and keys go to ``tap``."""
+    def forward(
+        self,
+        x: Tensor,
+        tap: Tap | None = None,
+        residual: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """(B, F, S, C) to the same.
+
+        Args:
+            x: what attends to itself.
+            tap: takes queries and keys.
+            residual: (B, F, S, C), added in the end.
+            scale: (C,), factors of what it is added to.
+        """
+        if fused.ready(x) and not self.training and fused.unheard(*self.children()):
+            return self._fused(x, tap, residual, scale)
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
         if tap is not None:
             tap.append((q.detach(), k.detach()))
         y = _scaled_dot_product(q, k, v)
-        return self.drop(self.proj(y.permute(_MERGE[self.along]).flatten(-2)))
+        return added(
+            self.drop(self.proj(y.permute(_MERGE[self.along]).flatten(-2))), residual, scale
+        )
+
+    def _fused(
+        self, x: Tensor, tap: Tap | None, residual: Tensor | None, scale: Tensor | None
+    ) -> Tensor:
+        """Queries, keys and values from a product each, so that no two share their memory."""
+        weight, bias = self.qkv.weight.chunk(3), self.qkv.bias
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        q, k, v = (fused.linear(x, w, b) for w, b in zip(weight, biases, strict=True))
+        if tap is not None:
+            split = (t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4) for t in (q, k))
+            tap.append(tuple(split))  # type: ignore[arg-type]
+        y = _attention(q, k, v, self.heads, self.along)
+        return fused.layer(y, self.proj, add=residual, scale=scale)
 
 
 class CrossAttention(nn.Module):
@@ -85,10 +131,21 @@ class CrossAttention(nn.Module):
         Returns:
             (B, F, S, C).
         """
+        if fused.ready(key) and not self.training and fused.unheard(*self.children()):
+            return self._fused(query, key, value)
         q = self._split(self.linear_q(query)).expand(key.shape[0], key.shape[2], -1, -1, -1)
         k, v = self._split(self.linear_k(key)), self._split(self.linear_v(value))
         y = _scaled_dot_product(q, k, v).permute(_MERGE["temporal"]).flatten(-2)
         return self.drop(self.proj(y))
+
+    def _fused(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        layers = (self.linear_q, self.linear_k, self.linear_v)
+        q, k, v = (
+            fused.layer(x, layer) for x, layer in zip((query, key, value), layers, strict=True)
+        )
+        q = q.expand(key.shape[0], -1, key.shape[2], -1)
+        y = _attention(q, k, v, self.heads, "temporal")
+        return fused.layer(y, self.proj)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, F, S, C) to (B, S, H, F, d)."""
@@ -105,9 +162,48 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to the same."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+    def forward(
+        self, x: Tensor, residual: Tensor | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """(..., C) to the same; ``residual`` and ``scale`` as in :class:`Attention`."""
+        if fused.ready(x) and not self.training and fused.unheard(*self.children()):
+            hidden = fused.layer(x, self.fc1, act="gelu")
+            return fused.layer(hidden, self.fc2, add=residual, scale=scale)
+        return added(self.drop(self.fc2(self.drop(self.act(self.fc1(x))))), residual, scale)
+
+
+def added(y: Tensor, residual: Tensor | None, scale: Tensor | None) -> Tensor:
+    """``residual + scale * y``, without what is None."""
+    y = y if scale is None else scale * y
+    return y if residual is None else residual + y
+
+
+def features(x: Tensor, layers: nn.Sequential) -> Tensor:
+    """A linear layer and a tanh, (..., C) to (..., C')."""
+    if fused.ready(x) and fused.unheard(layers, *layers):
+        return fused.layer(x, layers[0], act="tanh")
+    return layers(x)
+
+
+def blend(one: Tensor, other: Tensor, gate: nn.Linear) -> Tensor:
+    """Average of two streams, weighed token by token.
+
+    Args:
+        one, other: (..., C).
+        gate: (2 C) to 2, the logits of both weights.
+
+    Returns:
+        (..., C).
+    """
+    if fused.ready(one) and fused.unheard(gate):
+        # A softmax of two is a sigmoid of their difference, and a weighted mean is a lerp.
+        weight = (gate.weight[0] - gate.weight[1]).view(2, -1, 1)
+        share = one @ weight[0] + other @ weight[1]
+        if gate.bias is not None:
+            share += gate.bias[0] - gate.bias[1]
+        return torch.lerp(other, one, share.sigmoid_())
+    weights = gate(torch.cat([one, other], dim=-1)).softmax(dim=-1)
+    return one * weights[..., :1] + other * weights[..., 1:]
 
 
 class DropPath(nn.Module):
@@ -162,6 +258,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
+        if not self.training and fused.unheard(self.attn, self.mlp, self.drop_path):
+            x = self.attn(self.norm1(x), tap, x)
+            return self.mlp(self.norm2(x), x)
         x = x + self.drop_path(self.attn(self.norm1(x), tap))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 

@@ -113,9 +113,12 @@ def _ladder(rungs: Sequence[Sequence[float]]) -> str:
 def _second(parts: Sequence[Mapping[str, Any]]) -> str:
     if len(parts) == 1:
         return ""
+    rate = parts[1]["recipe"]["rate"]
     return (
-        " The second part trains TRA's own weights alone, from tokens that begin as sines of "
-        "their place, on the configurations that have it."
+        " In the second part all weights are trained on, from a rate of "
+        f"{rate:g}: a few channels first carry sines of each frame's place from the "
+        "embedding to TRA, whose tokens are the same sines and whose attention begins by "
+        "comparing them; every other step draws a configuration with TRA."
     )
 
 

@@ -19,10 +19,12 @@ from bench.errors import UsageError
 from bench.evaluation import default_protocol, evaluate
 from bench.train import trunk
 from bench.train.feeds import dataset_feed, split_validation
+from bench.train.positions import plant_positions
 from bench.train.loop import BEST, FINAL, Outcome, Run, fit
 from bench.train.recipes import Recipe
 from h2ot_core import weights
 
+_BEFORE = ("step", "seconds", "curve", "recipe", "feed")  # kept of the first part's card
 ON_TEST = "chosen on the test split, as the published code does"
 
 
@@ -87,7 +89,7 @@ def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
 def train_trunk(
     motion: Path | None, recipe: Recipe, run: Run, say: Callable[[str], None] = lambda line: None
 ) -> Outcome:
-    """Train the elastic trunk, then TRA's own weights on it; the same call goes on.
+    """Train the elastic trunk, then once more along with TRA; the same call goes on.
 
     Args:
         motion: an open motion file beside generated motion; None for generated motion alone.
@@ -114,15 +116,11 @@ def train_trunk(
     _report(outcome, first, say)
     if not outcome.done:
         return outcome
-    before = weights.read_card(first.folder / FINAL)
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name.startswith(trunk.RECOVERED))
-    trunk.place_tokens(model)
+    card["before"] = {name: weights.read_card(first.folder / FINAL)[name] for name in _BEFORE}
+    plant_positions(model, *trunk.windows_for_positions(aside, noise))
     second = replace(trunk.RECOVERING, seed=recipe.seed)
     steps = second.epochs * trunk.STEPS_PER_EPOCH
     tra = replace(feed, total=steps, ladder=(), recovering=True)
-    kept = ("step", "seconds", "curve", "recipe", "feed")
-    card["before"] = {name: before[name] for name in kept}
     outcome = fit(model, tra, second, run, validate=watch, card=card)
     _report(outcome, run, say)
     return outcome

@@ -47,14 +47,9 @@ RECIPE = Recipe(
 )
 STEPS_PER_EPOCH = 100
 
-RECOVERING = replace(RECIPE, name="trunk-recovering", epochs=10)
-"""A second training, of TRA's own weights alone, on the finished trunk.
-
-TRA must learn which frame each of its tokens stands for, which takes longer than all else.
-"""
-
-RECOVERED = "recoverer."
-"""Begins the names of the weights that the second training changes."""
+RECOVERING = replace(RECIPE, name="trunk-recovering", rate=1e-3, warmup=20, epochs=20)
+"""A second training of all weights, from planted positions on (see ``bench.train.positions``), in
+which TRA is learned along; without them TRA does not learn which frame each token stands for."""
 
 _GENERATED_SEEDS = range(100, 106)
 _SHORT = 27
@@ -87,15 +82,15 @@ class TrunkFeed:
     First come the windows of :data:`LADDER`, without pruning. Then each step draws: the full
     baseline (1/6), one of the tables' shorter windows (1/6), another of the tables'
     configurations (1/2), or windows of 27 frames (1/6). A quarter of all windows is generated
-    motion; in a tenth of the steps all are, at 25, 16.7 or 12.5 Hz. With `recovering`, each step
-    draws a configuration with TRA instead.
+    motion; in a tenth of the steps all are, at 25, 16.7 or 12.5 Hz. With `recovering`, every other
+    step draws a configuration with TRA instead.
 
     Attributes:
         recorded: clips of recorded motion; may be empty.
         generated: clips of generated motion.
         noise: model of detector error.
         total: steps of the whole training.
-        recovering: draw configurations with TRA alone, and twice as many windows.
+        recovering: in every other step draw a configuration with TRA, and twice as many windows.
         seed: of everything drawn.
         about: what the clips are, for the model card.
     """
@@ -163,7 +158,7 @@ class TrunkFeed:
         for share, frames, count in self.ladder:
             if step < share * self.total:
                 return {"scheme": "none", "frames": frames}, count
-        if self.recovering:
+        if self.recovering and step % 2:
             choices = self._members["recovered"]
             member = choices[int(rng.integers(len(choices)))]
             return member, 2 * FRAMES_PER_STEP // SIZES["frames"]
@@ -214,16 +209,13 @@ class Watch:
         return measured
 
 
-def place_tokens(trunk: Elastic) -> None:
-    """Give TRA's tokens a first notion of where each frame lies: sines of its place."""
-    tokens: Any = trunk.recoverer
-    frames, width = tokens.x_token.shape[1:]
-    waves = torch.logspace(np.log10(8), np.log10(4 * frames), width // 2)
-    angle = 2 * torch.pi * torch.arange(frames)[:, None] / waves
-    code = 0.5 * torch.cat([angle.sin(), angle.cos()], dim=1)
-    with torch.no_grad():
-        for token in (tokens.x_token, tokens.pos_embed_token):
-            token.copy_(code)
+def windows_for_positions(
+    clips: Sequence[Clip], noise: DetectorNoise
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A few short windows (B, F', 17, 2) and (B, F', 17, 3), always the same of the same clips."""
+    rng = np.random.Generator(np.random.PCG64(seed_of("positions")))
+    x, y = Viewpoints(clips, noise).draw(rng, _SHORT, 8)
+    return torch.from_numpy(x), torch.from_numpy(y)
 
 
 def make_trunk(seed: int = 0) -> Elastic:

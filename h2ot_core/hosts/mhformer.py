@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from h2ot_core import fused
 from h2ot_core.errors import ConfigError
 from h2ot_core.hosts.base import AbstractHost, Step
 from h2ot_core.layers import Attention, Block, CrossAttention, DropPath, Mlp, Tap
@@ -60,7 +61,10 @@ class SelfRefinement(nn.Module):
         parts = []
         for i, one in enumerate(x.split(1, dim=2), start=1):
             attention, norm = self.get_submodule(f"attn_{i}"), self.get_submodule(f"norm1_{i}")
-            parts.append(one + self.drop_path(attention(norm(one), tap)))
+            if not self.training and fused.unheard(attention, self.drop_path):
+                parts.append(attention(norm(one), tap, one))
+            else:
+                parts.append(one + self.drop_path(attention(norm(one), tap)))
         return _mix(torch.cat(parts, dim=2), self.norm2, self.mlp, self.drop_path)
 
 
@@ -99,6 +103,8 @@ class CrossInteraction(nn.Module):
 def _mix(x: Tensor, norm: nn.Module, mlp: nn.Module, drop_path: nn.Module) -> Tensor:
     """An MLP over all hypotheses of a frame, with a residual."""
     wide = x.flatten(2)
+    if not mlp.training and fused.unheard(mlp, drop_path):
+        return mlp(norm(wide), wide).unflatten(2, (_HYPOTHESES, -1))
     y = mlp(norm(wide)).unflatten(2, (_HYPOTHESES, -1))
     return x + drop_path(y)
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from h2ot_core import fused
 from h2ot_core.errors import ConfigError
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Attention, Mlp, Tap
+from h2ot_core.layers import Attention, Mlp, Tap, added, blend, features
 from h2ot_core.schedule import Schedule
 
 _LAYER_SCALE = 1e-5
@@ -32,13 +33,21 @@ class SpatialGraph(nn.Module):
         self.batch_norm = nn.BatchNorm1d(joints)
         self.register_buffer("adjacency", _skeleton(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Average over neighbours, add, normalise per joint."""
+    def forward(
+        self,
+        x: Tensor,
+        tap: Tap | None = None,
+        residual: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Average over neighbours, add, normalise per joint; arguments as of an attention."""
         adjacency = self.get_buffer("adjacency")
         # Worked out here, so that it is as exact as the model's own type.
-        scale = adjacency.sum(dim=-1, keepdim=True).rsqrt()
-        aggregate = scale * (adjacency @ (scale * self.V(x)))
-        return _update(x, aggregate + self.U(x), self.batch_norm)
+        root = adjacency.sum(dim=-1, keepdim=True).rsqrt()
+        aggregate = (root * adjacency * root.T) @ _dense(x, self.V)
+        update = _dense(x, self.U, aggregate).flatten(0, 1)  # joints are the channels of the norm
+        y = torch.relu(x + self.batch_norm(update).view_as(x))
+        return added(y, residual, scale)
 
 
 class TemporalGraph(nn.Module):
@@ -55,20 +64,31 @@ class TemporalGraph(nn.Module):
         self.batch_norm = nn.BatchNorm1d(frames)
         self.neighbours = neighbours
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Average over similar frames, add, normalise per frame."""
-        x = x.transpose(1, 2)  # (B, J, N, C)
-        similarity = x @ x.transpose(-2, -1)
+    def forward(
+        self,
+        x: Tensor,
+        tap: Tap | None = None,
+        residual: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Average over similar frames, add, normalise per frame; arguments as of an attention."""
+        y = x.transpose(1, 2)  # (B, J, N, C)
+        similarity = y @ y.transpose(-2, -1)
         least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
         near = (similarity >= least).to(x.dtype)
-        scale = near.sum(dim=-1, keepdim=True).rsqrt()
-        aggregate = scale * (near @ (scale * self.V(x)))
-        return _update(x, aggregate + self.U(x), self.batch_norm).transpose(1, 2)
+        root = near.sum(dim=-1, keepdim=True).rsqrt()
+        aggregate = root * (near @ (root * _dense(x, self.V).transpose(1, 2)))
+        update = _dense(x, self.U) + aggregate.transpose(1, 2)
+        # Frames are the channels of the norm: it averages over batch, joints and width.
+        y = self.batch_norm(update.flatten(2)).view_as(x)
+        return added(torch.relu(x + y), residual, scale)
 
 
-def _update(x: Tensor, update: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-    """Residual and ReLU, with nodes as the channels of the batch norm."""
-    return torch.relu(x + norm(update.flatten(0, 1)).unflatten(0, x.shape[:2]))
+def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:
+    """A linear layer, and a sum of the same shape."""
+    if fused.ready(x) and fused.unheard(layer):
+        return fused.layer(x, layer, add=add)
+    return layer(x) if add is None else layer(x) + add
 
 
 def _skeleton() -> Tensor:
@@ -95,9 +115,10 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
-        y = self.norm1(x)
-        y = self.mixer(y) if tap is None else self.mixer(y, tap)
-        x = x + self.layer_scale_1 * y
+        if fused.unheard(self.mixer, self.mlp):
+            x = self.mixer(self.norm1(x), tap, x, self.layer_scale_1)
+            return self.mlp(self.norm2(x), x, self.layer_scale_2)
+        x = x + self.layer_scale_1 * self.mixer(self.norm1(x), tap)
         return x + self.layer_scale_2 * self.mlp(self.norm2(x))
 
 
@@ -122,8 +143,7 @@ class Layer(nn.Module):
         """(B, N, J, C) to the same, N the frame count it was built for."""
         one = self.att_temporal(self.att_spatial(x), tap)
         other = self.graph_temporal(self.graph_spatial(x))
-        weight = self.fusion(torch.cat([one, other], dim=-1)).softmax(dim=-1)
-        return one * weight[..., :1] + other * weight[..., 1:]
+        return blend(one, other, self.fusion)
 
 
 class MotionAGFormer(AbstractHost):
@@ -202,4 +222,4 @@ class MotionAGFormer(AbstractHost):
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, J, C) to (B, N, J, 3)."""
-        return self.out(self.rep_logit(x))
+        return self.out(features(x, self.rep_logit))

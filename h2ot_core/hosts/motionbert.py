@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Block, Tap
+from h2ot_core.layers import Block, Tap, blend, features
 from h2ot_core.schedule import Schedule
 
 # Of the normal that linear layers and embeddings start from. The published code truncates it at
@@ -113,10 +113,9 @@ class MotionBERT(AbstractHost):
 
     def _layer(self, i: int, x: Tensor, tap: Tap | None) -> Tensor:
         one, other = self.blocks_st[i](x, tap), self.blocks_ts[i](x, tap)
-        weight = self.ts_attn[i](torch.cat([one, other], dim=-1)).softmax(dim=-1)
-        x = one * weight[..., :1] + other * weight[..., 1:]
+        x = blend(one, other, self.ts_attn[i])
         return self.norm(x) if i == self.depth - 1 else x
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, J, C) to (B, N, J, 3)."""
-        return self.out(self.pre_logits(x))
+        return self.out(features(x, self.pre_logits))

@@ -1,0 +1,140 @@
+"""Where each frame lies, planted into a trained trunk so that TRA can find it.
+
+TRA's queries are learnable tokens, one per frame; which of the kept tokens belongs to a frame must
+be read off the kept tokens themselves. A small trunk that was trained without TRA no longer tells:
+each half block adds outputs larger than its input and normalises, so that an embedding added at
+the bottom has faded by the top. Here a few channels are taken from the trunk's content and made to
+carry sines of the frame's place from the embedding to TRA, whose attention begins as a comparison
+of them. All weights are trained on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from h2ot_core.elastic import Elastic
+
+WAVES = (12.0, 40.0, 140.0, 486.0)
+"""Wavelengths in frames: the shortest tells neighbours apart, the longest both ends of a window."""
+
+AMPLITUDE = 0.7
+"""Of the sines in the temporal embedding, beside normalised tokens of about 1 per channel."""
+
+SHARPNESS = 2.0
+"""Factor of TRA's first query and key projections."""
+
+
+def plant_positions(trunk: Elastic, x: Tensor, y: Tensor) -> list[int]:
+    """Change a trunk in place, so that TRA begins by attending to frames close by.
+
+    The channels without which the error grows least are cut out of every block, head and norm;
+    the temporal embedding carries the sines in them. The two norms that follow the half blocks
+    scale them by what the blocks would make them fade, in the geometric mean over blocks. TRA's
+    tokens are the same sines, its queries and keys read these channels alone, its values and
+    output pass on whole tokens. Deterministic.
+
+    Args:
+        trunk: of MixSTE.
+        x: (B, F', J, 2), a few windows to judge channels by, F' at most the trunk's frames.
+        y: (B, F', J, 3), their poses.
+
+    Returns:
+        The channels.
+    """
+    host, recoverer = trunk.host, trunk.recoverer
+    width, heads = host.width, host.heads
+    waves = WAVES[-max(1, min(len(WAVES), width // 16, width // heads // 2)) :]
+    angle = 2 * torch.pi * torch.arange(trunk.frames)[:, None] / torch.tensor(waves)
+    code = torch.cat([angle.sin(), angle.cos()], dim=1)  # (F, 2 per wave)
+    attention: Any = recoverer.cross_attention
+    with torch.no_grad():
+        channels = _cheapest(trunk, x, y, code.shape[1])
+        _cut(host, channels)
+        spatial, temporal = _growth(trunk, x)
+        host.spatial_norm.weight[channels] = spatial
+        host.temporal_norm.weight[channels] = temporal
+        host.temporal_pos[..., channels] = AMPLITUDE * code
+        for token in (recoverer.x_token, recoverer.pos_embed_token):
+            token.zero_()
+        recoverer.x_token[..., channels] = code
+        for linear in (attention.linear_q, attention.linear_k):
+            linear.weight.zero_()
+            linear.bias.zero_()
+            per_head = linear.weight.unflatten(0, (heads, -1))
+            for place, channel in enumerate(channels):
+                per_head[:, place, channel] = SHARPNESS
+        for linear in (attention.linear_v, attention.proj):
+            nn.init.eye_(linear.weight)
+            linear.bias.zero_()
+    return channels
+
+
+def _cheapest(trunk: Elastic, x: Tensor, y: Tensor, count: int) -> list[int]:
+    """The channels that cost least when cut out alone."""
+    kept = {name: value.clone() for name, value in trunk.state_dict().items()}
+    costs = []
+    for channel in range(trunk.host.width):
+        _cut(trunk.host, [channel])
+        costs.append(float((_poses(trunk, x) - y).norm(dim=-1).mean()))
+        trunk.load_state_dict(kept)
+    return sorted(range(len(costs)), key=costs.__getitem__)[:count]
+
+
+def _cut(host: Any, channels: Sequence[int]) -> None:
+    """Let nothing but the temporal embedding write into channels, and no block read them."""
+    for block in (*host.spatial_blocks, *host.temporal_blocks):
+        for writer in (block.attn.proj, block.mlp.fc2):
+            writer.weight[channels] = 0
+            writer.bias[channels] = 0
+        for reader in (block.attn.qkv, block.mlp.fc1):
+            reader.weight[:, channels] = 0
+    for norm in (host.spatial_norm, host.temporal_norm):
+        norm.weight[channels] = 1
+        norm.bias[channels] = 0
+    host.joint_embed.weight[channels] = 0
+    host.joint_embed.bias[channels] = 0
+    for embedding in (host.spatial_pos, host.temporal_pos):
+        embedding[..., channels] = 0
+    host.head_layers[-1].weight[:, channels] = 0
+
+
+def _growth(trunk: Elastic, x: Tensor) -> tuple[float, float]:
+    """By what the norms after spatial and after temporal halves divide, in the geometric mean."""
+    with _listening(trunk, x.shape[1]) as seen:
+        _poses(trunk, x)
+    # The first spatial norm comes before the embedding is added.
+    return tuple(  # type: ignore[return-value]
+        float(torch.stack([v.std(-1, correction=0).log().mean() for v in values]).mean().exp())
+        for values in (seen["spatial_norm"][1:] or seen["spatial_norm"], seen["temporal_norm"])
+    )
+
+
+@contextmanager
+def _listening(trunk: Elastic, frames: int) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect what goes into the two norms of the unpruned member."""
+    host: Any = trunk._member(scheme="none", frames=frames).host
+    seen: dict[str, list[Tensor]] = {"spatial_norm": [], "temporal_norm": []}
+    hooks = [
+        getattr(host, name).register_forward_pre_hook(
+            lambda module, given, into=into: into.append(given[0])
+        )
+        for name, into in seen.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _poses(trunk: Elastic, x: Tensor) -> Tensor:
+    was = trunk.training
+    trunk.eval()
+    poses = trunk(x, scheme="none", frames=x.shape[1])
+    trunk.train(was)
+    return poses

@@ -1,0 +1,102 @@
+"""Linear layers through oneDNN on a CPU, each with what follows it in one kernel.
+
+PyTorch hands products in float32 to MKL, which leaves half the vector width of an AMD processor
+unused. oneDNN, which PyTorch carries as well, goes by what the processor can do, and adds bias,
+GELU and residual while a tile of the result is still in the cache. The operators are those that
+``torch.compile`` emits for a CPU; weights are read as they lie, so nothing is kept that could grow
+stale.
+
+They have no gradient and show their products to no counter, so they are used in plain inference
+alone, see :func:`ready`; everything else takes PyTorch's own way to the same result. To do without:
+``with torch.backends.mkldnn.flags(enabled=False)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as _module
+
+_TYPES = (torch.float32, torch.bfloat16)
+_Hooks = ("_forward_hooks", "_forward_pre_hooks")
+
+
+def _found() -> bool:
+    """Whether this build of PyTorch has the operators, in the form used here."""
+    try:
+        x = torch.ones(2, 3)
+        with torch.inference_mode():
+            _POINTWISE.binary(x, torch.ones(2, 2), torch.ones(2, 3), None, "add")
+            _POINTWISE(x, torch.ones(2, 3), None, "gelu", [], "none")
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+_POINTWISE = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_HERE = torch.backends.mkldnn.is_available() and _found()
+
+
+def ready(x: Tensor) -> bool:
+    """Whether layers may run on ``x`` through this module.
+
+    They may for float32 and bfloat16 values on a CPU, without gradients, and with nothing watching
+    single operators: no compilation, tracing, autocast, dispatch mode or function transform.
+    """
+    return (
+        _HERE
+        and type(x) is Tensor
+        and x.dtype in _TYPES
+        and x.is_cpu
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and torch._C._get_mkldnn_enabled()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def unheard(*modules: nn.Module) -> bool:
+    """Whether nobody listens to these modules' calls, so that they may be left out."""
+    if _module._global_forward_hooks or _module._global_forward_pre_hooks:
+        return False
+    return not any(getattr(module, name) for module in modules for name in _Hooks)
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    act: Literal["none", "gelu", "tanh"] = "none",
+    add: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """A linear layer, then an activation or a sum.
+
+    Args:
+        x: (..., C_in), :func:`ready`.
+        weight: (C_out, C_in), in the type of x.
+        bias: (C_out,) or None.
+        act: of the result; "gelu" is the exact one.
+        add: (..., C_out), added to the result; not together with an activation.
+        scale: (C_out,), factors of the result before anything is added.
+
+    Returns:
+        (..., C_out), contiguous.
+    """
+    if scale is not None:  # a pass over the weights costs less than one over the tokens
+        weight = weight * scale.unsqueeze(1)
+        bias = None if bias is None else bias * scale
+    if add is not None:
+        return _POINTWISE.binary(x, add, weight, bias, "add")  # type: ignore[union-attr]
+    return _POINTWISE(x, weight, bias, act, [], "none")  # type: ignore[misc]
+
+
+def layer(x: Tensor, module: nn.Linear, **after: Any) -> Tensor:
+    """As :func:`linear`, with the weights of a module."""
+    return linear(x, module.weight, module.bias, **after)
