@@ -7,12 +7,13 @@ GELU and residual while a tile of the result is still in the cache. The operator
 stale.
 
 They have no gradient and show their products to no counter, so they are used in plain inference
-alone, see :func:`ready`; everything else takes PyTorch's own way to the same result. To do without:
-``with torch.backends.mkldnn.flags(enabled=False)``.
+alone, see :func:`ready`; everything else takes PyTorch's own way to the same result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -20,23 +21,39 @@ from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
 _TYPES = (torch.float32, torch.bfloat16)
-_Hooks = ("_forward_hooks", "_forward_pre_hooks")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+_POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def _found() -> bool:
     """Whether this build of PyTorch has the operators, in the form used here."""
     try:
-        x = torch.ones(2, 3)
+        x = torch.ones(2, 3, device="cpu")
         with torch.inference_mode():
-            _POINTWISE.binary(x, torch.ones(2, 2), torch.ones(2, 3), None, "add")
-            _POINTWISE(x, torch.ones(2, 3), None, "gelu", [], "none")
+            _POINTWISE.binary(x, x[:, :2].contiguous(), x, None, "add")
+            _POINTWISE(x, x, None, "gelu", [], "none")
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
     return True
 
 
-_POINTWISE = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _HERE = torch.backends.mkldnn.is_available() and _found()
+
+
+_wanted = True
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Within it, layers run as PyTorch runs them; for comparisons."""
+    global _wanted
+    before, _wanted = _wanted, False
+    try:
+        yield
+    finally:
+        _wanted = before
 
 
 def ready(x: Tensor) -> bool:
@@ -47,6 +64,7 @@ def ready(x: Tensor) -> bool:
     """
     return (
         _HERE
+        and _wanted
         and type(x) is Tensor
         and x.dtype in _TYPES
         and x.is_cpu
@@ -64,7 +82,7 @@ def unheard(*modules: nn.Module) -> bool:
     """Whether nobody listens to these modules' calls, so that they may be left out."""
     if _module._global_forward_hooks or _module._global_forward_pre_hooks:
         return False
-    return not any(getattr(module, name) for module in modules for name in _Hooks)
+    return not any(getattr(module, name) for module in modules for name in _HOOKS)
 
 
 def linear(
@@ -93,8 +111,8 @@ def linear(
         weight = weight * scale.unsqueeze(1)
         bias = None if bias is None else bias * scale
     if add is not None:
-        return _POINTWISE.binary(x, add, weight, bias, "add")  # type: ignore[union-attr]
-    return _POINTWISE(x, weight, bias, act, [], "none")  # type: ignore[misc]
+        return _POINTWISE.binary(x, add, weight, bias, "add")
+    return _POINTWISE(x, weight, bias, act, [], "none")
 
 
 def layer(x: Tensor, module: nn.Linear, **after: Any) -> Tensor:

@@ -5,11 +5,13 @@ Legend: B batch, F or K frames, S streams (joints, or hypotheses), C width, H he
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from h2ot_core import fused
+from h2ot_core import fused, lean
 
 Tap = list[tuple[Tensor, Tensor]]
 """Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention listened to."""
@@ -72,6 +74,7 @@ class Attention(nn.Module):
         tap: Tap | None = None,
         residual: Tensor | None = None,
         scale: Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """(B, F, S, C) to the same.
 
@@ -80,10 +83,12 @@ class Attention(nn.Module):
             tap: takes queries and keys.
             residual: (B, F, S, C), added in the end.
             scale: (C,), factors of what it is added to.
+            norm: taken of x before.
         """
         if fused.ready(x) and not self.training and fused.unheard(*self.children()):
-            return self._fused(x, tap, residual, scale)
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+            return self._fused(x if norm is None else norm(x), tap, residual, scale)
+        qkv = self.qkv(x) if norm is None else lean.norm_linear(x, norm, self.qkv)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
         if tap is not None:
             tap.append((q.detach(), k.detach()))
@@ -163,13 +168,22 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, residual: Tensor | None = None, scale: Tensor | None = None
+        self,
+        x: Tensor,
+        residual: Tensor | None = None,
+        scale: Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> Tensor:
-        """(..., C) to the same; ``residual`` and ``scale`` as in :class:`Attention`."""
+        """(..., C) to the same; further arguments as of :class:`Attention`."""
         if fused.ready(x) and not self.training and fused.unheard(*self.children()):
-            hidden = fused.layer(x, self.fc1, act="gelu")
+            hidden = fused.layer(x if norm is None else norm(x), self.fc1, act="gelu")
             return fused.layer(hidden, self.fc2, add=residual, scale=scale)
-        return added(self.drop(self.fc2(self.drop(self.act(self.fc1(x))))), residual, scale)
+        hidden = self.fc1(x) if norm is None else lean.norm_linear(x, norm, self.fc1)
+        if self.drop.p and self.training:
+            y = self.drop(self.fc2(self.drop(self.act(hidden))))
+        else:
+            y = lean.gelu_linear(hidden, self.act, self.fc2)
+        return added(y, residual, scale)
 
 
 def added(y: Tensor, residual: Tensor | None, scale: Tensor | None) -> Tensor:
@@ -178,19 +192,19 @@ def added(y: Tensor, residual: Tensor | None, scale: Tensor | None) -> Tensor:
     return y if residual is None else residual + y
 
 
-def features(x: Tensor, layers: nn.Sequential) -> Tensor:
-    """A linear layer and a tanh, (..., C) to (..., C')."""
+def features(x: Tensor, layers: Any) -> Tensor:
+    """A linear layer and a tanh, in sequence; (..., C) to (..., C')."""
     if fused.ready(x) and fused.unheard(layers, *layers):
         return fused.layer(x, layers[0], act="tanh")
     return layers(x)
 
 
-def blend(one: Tensor, other: Tensor, gate: nn.Linear) -> Tensor:
+def blend(one: Tensor, other: Tensor, gate: Any) -> Tensor:
     """Average of two streams, weighed token by token.
 
     Args:
         one, other: (..., C).
-        gate: (2 C) to 2, the logits of both weights.
+        gate: linear layer (2 C) to 2, the logits of both weights.
 
     Returns:
         (..., C).
@@ -258,11 +272,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
-        if not self.training and fused.unheard(self.attn, self.mlp, self.drop_path):
-            x = self.attn(self.norm1(x), tap, x)
-            return self.mlp(self.norm2(x), x)
-        x = x + self.drop_path(self.attn(self.norm1(x), tap))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        if not fused.unheard(self.attn, self.mlp, self.drop_path):
+            x = x + self.drop_path(self.attn(self.norm1(x), tap))
+            return x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.training and self.drop_path.rate:
+            x = x + self.drop_path(self.attn(x, tap, norm=self.norm1))
+            return x + self.drop_path(self.mlp(x, norm=self.norm2))
+        x = self.attn(x, tap, x, norm=self.norm1)
+        return self.mlp(x, x, norm=self.norm2)
 
 
 class StreamMean(nn.Module):

@@ -19,8 +19,8 @@ from bench.errors import UsageError
 from bench.evaluation import default_protocol, evaluate
 from bench.train import trunk
 from bench.train.feeds import dataset_feed, split_validation
-from bench.train.positions import plant_positions
 from bench.train.loop import BEST, FINAL, Outcome, Run, fit
+from bench.train.positions import plant_positions
 from bench.train.recipes import Recipe
 from h2ot_core import weights
 

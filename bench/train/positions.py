@@ -46,12 +46,13 @@ def plant_positions(trunk: Elastic, x: Tensor, y: Tensor) -> list[int]:
     Returns:
         The channels.
     """
-    host, recoverer = trunk.host, trunk.recoverer
+    host: Any = trunk.host
+    recoverer: Any = trunk.recoverer
     width, heads = host.width, host.heads
     waves = WAVES[-max(1, min(len(WAVES), width // 16, width // heads // 2)) :]
     angle = 2 * torch.pi * torch.arange(trunk.frames)[:, None] / torch.tensor(waves)
     code = torch.cat([angle.sin(), angle.cos()], dim=1)  # (F, 2 per wave)
-    attention: Any = recoverer.cross_attention
+    attention = recoverer.cross_attention
     with torch.no_grad():
         channels = _cheapest(trunk, x, y, code.shape[1])
         _cut(host, channels)

@@ -39,8 +39,10 @@ class SpatialGraph(nn.Module):
         tap: Tap | None = None,
         residual: Tensor | None = None,
         scale: Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """Average over neighbours, add, normalise per joint; arguments as of an attention."""
+        x = x if norm is None else norm(x)
         adjacency = self.get_buffer("adjacency")
         # Worked out here, so that it is as exact as the model's own type.
         root = adjacency.sum(dim=-1, keepdim=True).rsqrt()
@@ -70,8 +72,10 @@ class TemporalGraph(nn.Module):
         tap: Tap | None = None,
         residual: Tensor | None = None,
         scale: Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """Average over similar frames, add, normalise per frame; arguments as of an attention."""
+        x = x if norm is None else norm(x)
         y = x.transpose(1, 2)  # (B, J, N, C)
         similarity = y @ y.transpose(-2, -1)
         least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
@@ -116,8 +120,8 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
         if fused.unheard(self.mixer, self.mlp):
-            x = self.mixer(self.norm1(x), tap, x, self.layer_scale_1)
-            return self.mlp(self.norm2(x), x, self.layer_scale_2)
+            x = self.mixer(x, tap, x, self.layer_scale_1, self.norm1)
+            return self.mlp(x, x, self.layer_scale_2, self.norm2)
         x = x + self.layer_scale_1 * self.mixer(self.norm1(x), tap)
         return x + self.layer_scale_2 * self.mlp(self.norm2(x))
 

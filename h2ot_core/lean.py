@@ -1,0 +1,87 @@
+"""Pairs of layers that keep less for the backward pass, without slower steps.
+
+Between two layers autograd keeps what the second one was given. Where the first is a norm or an
+activation, that is quickly had again from what the first was given, which is kept anyway: so the
+second layer's input is worked out anew in the backward pass. Nothing else is recomputed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from h2ot_core.fused import unheard
+
+
+def norm_linear(x: Tensor, norm: nn.LayerNorm, layer: nn.Linear) -> Tensor:
+    """``layer(norm(x))``, (..., C) to (..., C'); keeps x alone where gradients are recorded."""
+    if not (_recording(x) and unheard(norm, layer)):
+        return layer(norm(x))
+    return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
+
+
+def gelu_linear(x: Tensor, act: nn.Module, layer: nn.Linear) -> Tensor:
+    """``layer(act(x))`` of the exact GELU, likewise."""
+    if not (_recording(x) and unheard(act, layer)):
+        return layer(act(x))
+    return _GeluLinear.apply(x, layer.weight, layer.bias)
+
+
+def _recording(x: Tensor) -> bool:
+    """Whether autograd records, and nothing transforms the function as a whole."""
+    return (
+        torch.is_grad_enabled()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._get_tracing_state() is None
+        and not torch.compiler.is_exporting()
+    )
+
+
+class _NormLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], scale, shift, eps)
+        ctx.save_for_backward(x, mean, rstd, scale, shift, weight)
+        return functional.linear(y, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        x, mean, rstd, scale, shift, weight = ctx.saved_tensors
+        y = (x - mean).mul_(rstd).mul_(scale).add_(shift)
+        grad_y, *of_layer = _of_linear(grad, y, weight, ctx.needs_input_grad[5])
+        of_norm = torch.ops.aten.native_layer_norm_backward(
+            grad_y.to(x.dtype), x, x.shape[-1:], mean, rstd, scale, shift, [True, True, True]
+        )
+        return (*of_norm, None, *of_layer)
+
+
+class _GeluLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return functional.linear(functional.gelu(x), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        grad_y, *of_layer = _of_linear(grad, functional.gelu(x), weight, ctx.needs_input_grad[2])
+        return (torch.ops.aten.gelu_backward(grad_y.to(x.dtype), x), *of_layer)
+
+
+def _of_linear(
+    grad: Tensor, y: Tensor, weight: Tensor, biased: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of a linear layer's input, weight and bias.
+
+    Under autocast the layer computed in the type of its result; so does this.
+    """
+    flat = grad.flatten(0, -2)
+    of_weight = flat.T @ y.flatten(0, -2).to(grad.dtype)
+    of_bias = flat.sum(0).to(weight.dtype) if biased else None
+    return grad @ weight.to(grad.dtype), of_weight.to(weight.dtype), of_bias

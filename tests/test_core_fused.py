@@ -1,0 +1,278 @@
+"""Faster ways to the same result: oneDNN in plain inference, less kept in training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import h2ot_core
+from h2ot_core import fused, lean
+
+SMALL: dict[str, dict[str, Any]] = {
+    "mixste": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
+    "motionbert": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
+    "motionagformer": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
+    "mhformer": {"width": 32, "depth": 3, "heads": 2, "frames": 36},
+}
+PRUNED = {"r": [13, 9], "b": [0, 1]}
+
+pytestmark = pytest.mark.skipif(
+    not fused._HERE, reason="this build of PyTorch has no oneDNN operators"
+)
+
+
+@pytest.fixture(params=SMALL)
+def host(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def _model(host: str, **arguments: Any) -> h2ot_core.Hourglass:
+    torch.manual_seed(0)
+    scheme = {"scheme": "none"} if not arguments else arguments
+    if host == "mhformer":
+        scheme = {"pipeline": "seq2frame", **scheme}
+    model = h2ot_core.build(host, **SMALL[host], **scheme)
+    for parameter in model.parameters():  # nothing zero, or paths would be equal for want of work
+        nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def _input(model: h2ot_core.Hourglass, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (batch, model.schedule.frames, 17, model.host.channels)
+    return torch.randn(shape, generator=generator)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the inputs that went through oneDNN."""
+    found: list[tuple[int, ...]] = []
+    linear = fused.linear
+
+    def listened(x: Tensor, *arguments: Any, **after: Any) -> Tensor:
+        found.append(tuple(x.shape))
+        return linear(x, *arguments, **after)
+
+    monkeypatch.setattr(fused, "linear", listened)
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("recover", ["tra", "tri"])
+def test_both_ways_give_the_same(
+    host: str, batch: int, recover: str, calls: list[tuple[int, ...]]
+) -> None:
+    own = {"recover": recover} if host != "mhformer" else {}
+    model = _model(host, prune="tps", **own, **PRUNED)
+    x = _input(model, batch)
+    with torch.no_grad():
+        fast = model(x)
+        assert calls
+        count = len(calls)
+        with fused.plain():
+            plain = model(x)
+        assert len(calls) == count
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
+
+
+def test_attention_is_listened_to_alike() -> None:
+    model = _model("mixste", prune="tpa", recover="tri", r=[13], b=[1])
+    x = _input(model)
+    with torch.no_grad():
+        fast = model.run(x)
+        with fused.plain():
+            plain = model.run(x)
+    assert torch.equal(fast.selections[-1].index, plain.selections[-1].index)
+    torch.testing.assert_close(fast.poses, plain.poses, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_goes_the_same_way(calls: list[tuple[int, ...]]) -> None:
+    model = _model("mixste").to(torch.bfloat16)
+    x = _input(model).to(torch.bfloat16)
+    with torch.inference_mode():
+        fast = model(x)
+        assert calls
+        with fused.plain():
+            plain = model(x)
+    assert fast.dtype == torch.bfloat16
+    apart = (fast.float() - plain.float()).norm() / plain.float().norm()
+    assert float(apart) < 0.05
+
+
+def _with_gradients(model: Any, x: Tensor) -> None:
+    model(x)
+
+
+def _compiling(model: Any, x: Tensor) -> None:
+    torch.compile(model, backend="eager", fullgraph=True)(x)
+
+
+def _counting(model: Any, x: Tensor) -> None:
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert counter.get_total_flops() > 0
+
+
+def _autocast(model: Any, x: Tensor) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x)
+
+
+def _transformed(model: Any, x: Tensor) -> None:
+    block = model.host.spatial_blocks[0]
+    torch.func.vmap(block)(torch.randn(2, *x.shape[:3], 32))
+
+
+def _double(model: Any, x: Tensor) -> None:
+    copy.deepcopy(model).double()(x.double())
+
+
+@pytest.mark.parametrize(
+    "use", [_with_gradients, _compiling, _counting, _autocast, _transformed, _double]
+)
+def test_whoever_watches_or_transforms_gets_plain_operators(
+    use: Any, calls: list[tuple[int, ...]]
+) -> None:
+    model = _model("mixste")
+    x = _input(model)
+    with torch.set_grad_enabled(use is _with_gradients):
+        use(model, x)
+    assert not calls
+
+
+def test_dropout_in_training_is_not_skipped(calls: list[tuple[int, ...]]) -> None:
+    model = _model("mhformer").train()
+    x = _input(model)
+    with torch.no_grad():
+        assert not torch.equal(model(x), model(x))
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "path", ["norm1", "attn", "attn.qkv", "attn.proj", "mlp", "mlp.fc1", "mlp.act"]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_hooks_hear_what_they_would_hear(path: str, training: bool) -> None:
+    model = _model("mixste").train(training)
+    for module in model.modules():
+        if hasattr(module, "rate"):
+            module.rate = 0.0
+    x = _input(model)
+    module = model.host.temporal_blocks[1].get_submodule(path)
+    heard: list[Tensor] = []
+    with torch.set_grad_enabled(training):
+        model(x)
+        handle = module.register_forward_hook(lambda m, args, y: heard.append(y.detach()))
+        model(x)
+        with fused.plain():
+            model(x)
+        handle.remove()
+    assert len(heard) == 2
+    torch.testing.assert_close(heard[0], heard[1], rtol=0, atol=1e-5 * float(heard[1].abs().max()))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("act", ["none", "gelu", "tanh"])
+def test_linear_by_definition(act: Any, bias: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 5, 7), torch.randn(4, 7)
+    shift = torch.randn(4) if bias else None
+    scale, add = torch.randn(4), torch.randn(3, 5, 4)
+    y = functional.linear(x, weight, shift)
+    then = {"none": lambda v: v, "gelu": functional.gelu, "tanh": torch.tanh}[act]
+    with torch.inference_mode():
+        torch.testing.assert_close(fused.linear(x, weight, shift, act=act), then(y))
+        torch.testing.assert_close(fused.linear(x, weight, shift, add=add), y + add)
+        got = fused.linear(x, weight, shift, scale=scale, add=add)
+        torch.testing.assert_close(got, scale * y + add)
+        turned = x.transpose(0, 1)
+        torch.testing.assert_close(fused.linear(turned, weight, shift), y.transpose(0, 1))
+
+
+# --- less kept in training ----------------------------------------------------------------------
+
+
+def _layers(kind: str, bias: bool) -> Iterator[Any]:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4, bias=bias).double()
+    if kind == "norm":
+        norm = nn.LayerNorm(6).double()
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        yield lambda x: lean.norm_linear(x, norm, layer)
+        yield lambda x: layer(norm(x))
+        yield [*norm.parameters(), *layer.parameters()]
+    else:
+        act = nn.GELU()
+        yield lambda x: lean.gelu_linear(x, act, layer)
+        yield lambda x: layer(act(x))
+        yield [*layer.parameters()]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["norm", "gelu"])
+def test_gradients_are_those_of_the_layers(kind: str, bias: bool) -> None:
+    short, long, parameters = _layers(kind, bias)
+    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(short(x), long(x), rtol=1e-12, atol=1e-12)
+    for one, other in zip(
+        *(torch.autograd.grad(f(x).square().sum(), [x, *parameters]) for f in (short, long)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradcheck(short, (x,))
+
+
+@pytest.mark.parametrize("kind", ["norm", "gelu"])
+def test_the_second_layers_input_is_not_kept(kind: str) -> None:
+    short, long, _ = _layers(kind, True)
+    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+
+    def kept(f: Any) -> int:
+        sizes: dict[int, int] = {}
+
+        def pack(t: Tensor) -> Tensor:
+            if t.numel() == x.numel():
+                sizes[t.data_ptr()] = t.numel()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            f(x)
+        sizes.pop(x.data_ptr(), None)
+        return len(sizes)
+
+    assert kept(long) == 1
+    assert kept(short) == 0
+
+
+def test_gradients_under_autocast_have_the_weights_types() -> None:
+    model = _model("mixste").train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(_input(model)).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
+
+
+def test_a_model_learns_as_with_plain_layers(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for plain in (False, True):
+        model = _model(host).train().double()
+        for module in model.modules():
+            if hasattr(module, "rate"):
+                module.rate = 0.0
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        if plain:
+            monkeypatch.setattr(lean, "_recording", lambda x: False)
+        model.run(_input(model).double()).kept.square().mean().backward()
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 10
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
