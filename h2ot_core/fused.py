@@ -78,9 +78,14 @@ def ready(x: Tensor) -> bool:
     )
 
 
-def unheard(*modules: nn.Module) -> bool:
-    """Whether nobody listens to these modules' calls, so that they may be left out."""
-    if _module._global_forward_hooks or _module._global_forward_pre_hooks:
+def unheard(*modules: nn.Module, everywhere: bool = True) -> bool:
+    """Whether nobody listens to these modules' calls, so that they may be left out.
+
+    Args:
+        modules: to be left out.
+        everywhere: ask also for hooks on all modules of a process, as trackers of memory set them.
+    """
+    if everywhere and (_module._global_forward_hooks or _module._global_forward_pre_hooks):
         return False
     return not any(getattr(module, name) for module in modules for name in _HOOKS)
 

@@ -87,14 +87,16 @@ class Attention(nn.Module):
         """
         if fused.ready(x) and not self.training and fused.unheard(*self.children()):
             return self._fused(x if norm is None else norm(x), tap, residual, scale)
-        qkv = self.qkv(x) if norm is None else lean.norm_linear(x, norm, self.qkv)
+        qkv = lean.linear(x, self.qkv) if norm is None else lean.norm_linear(x, norm, self.qkv)
         qkv = qkv.unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
         if tap is not None:
             tap.append((q.detach(), k.detach()))
         y = _scaled_dot_product(q, k, v)
         return added(
-            self.drop(self.proj(y.permute(_MERGE[self.along]).flatten(-2))), residual, scale
+            self.drop(lean.linear(y.permute(_MERGE[self.along]).flatten(-2), self.proj)),
+            residual,
+            scale,
         )
 
     def _fused(
@@ -178,7 +180,7 @@ class Mlp(nn.Module):
         if fused.ready(x) and not self.training and fused.unheard(*self.children()):
             hidden = fused.layer(x if norm is None else norm(x), self.fc1, act="gelu")
             return fused.layer(hidden, self.fc2, add=residual, scale=scale)
-        hidden = self.fc1(x) if norm is None else lean.norm_linear(x, norm, self.fc1)
+        hidden = lean.linear(x, self.fc1) if norm is None else lean.norm_linear(x, norm, self.fc1)
         if self.drop.p and self.training:
             y = self.drop(self.fc2(self.drop(self.act(hidden))))
         else:
@@ -272,7 +274,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
-        if not fused.unheard(self.attn, self.mlp, self.drop_path):
+        if not fused.unheard(self.attn, self.mlp, self.drop_path, everywhere=False):
             x = x + self.drop_path(self.attn(self.norm1(x), tap))
             return x + self.drop_path(self.mlp(self.norm2(x)))
         if self.training and self.drop_path.rate:

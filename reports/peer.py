@@ -14,11 +14,15 @@ from bench.units import rounded
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
-METRICS = (LATENCY, DIFFERENCE)
+STEP = "peer_training_step_s"
+MEMORY = "peer_training_peak_estimated_bytes"
+METRICS = (LATENCY, DIFFERENCE, STEP, MEMORY)
 _TEXT = """Both programs have the same weights and the same windows and are timed in turn, each in \
 a process of its own. A ratio above 1 means that this implementation is faster; its interval is of \
 95%, where there are six turns or more. The difference is the largest between the outputs as a \
-share of the largest output; programs whose outputs differ are not timed."""
+share of the largest output; programs whose outputs differ are not timed. Training steps are \
+forward, loss, backward and AdamW in float32; their memory is estimated from what autograd and the \
+optimiser hold."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:
@@ -31,7 +35,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     found = [r for r in records if r.metric == DIFFERENCE and r.status == "ok"]
     if not found:
         return []
-    timed = [r for r in records if r.metric == LATENCY and r.status == "ok"]
+    timed = [r for r in records if r.metric in (LATENCY, STEP, MEMORY) and r.status == "ok"]
     sheet = pd.DataFrame(
         _line(one, [r for r in timed if (r.case, r.group) == (one.case, one.group)])
         for one in found
@@ -41,7 +45,14 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     return [*parts, "[peers.csv](peers.csv)"]
 
 
-def _line(difference: Record, turns: Sequence[Record]) -> dict[str, str]:
+def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
+    turns = [r for r in taken if r.metric in (LATENCY, STEP)]
+    memory = {
+        side: v
+        for r in taken
+        if r.metric == MEMORY
+        for side, v in zip(r.labels, r.values, strict=True)
+    }
     apart = dict(zip(difference.labels, difference.values, strict=True))
     kind = "float64" if "float64" in apart else "float32"
     line = {
@@ -49,7 +60,10 @@ def _line(difference: Record, turns: Sequence[Record]) -> dict[str, str]:
         "revision": difference.protocol["revision"],
         "configuration": difference.case.label,
         "device": difference.case.device,
+        "batch": str(difference.case.batch),
+        "work": "training step" if any(r.metric == STEP for r in turns) else "forward pass",
         "precision": difference.case.dtype,
+        "our runtime": difference.protocol.get("runtime", "eager"),
         "difference": f"{apart[kind]:.1e} ({kind})",
     }
     sides = {side: [_median(turn, side) for turn in turns] for side in ("peer", "ours")}
@@ -64,6 +78,9 @@ def _line(difference: Record, turns: Sequence[Record]) -> dict[str, str]:
         "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
         "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
         "theirs / ours": text,
+        "memory of a step, theirs / ours (GiB)": " / ".join(
+            rounded(memory[side] / 2**30, 2) for side in ("peer", "ours") if side in memory
+        ),
     }
 
 

@@ -35,7 +35,7 @@ def host(request: pytest.FixtureRequest) -> str:
 
 def _model(host: str, **arguments: Any) -> h2ot_core.Hourglass:
     torch.manual_seed(0)
-    scheme = {"scheme": "none"} if not arguments else arguments
+    scheme = arguments or {"scheme": "none"}
     if host == "mhformer":
         scheme = {"pipeline": "seq2frame", **scheme}
     model = h2ot_core.build(host, **SMALL[host], **scheme)
@@ -106,10 +106,6 @@ def test_bfloat16_goes_the_same_way(calls: list[tuple[int, ...]]) -> None:
     assert float(apart) < 0.05
 
 
-def _with_gradients(model: Any, x: Tensor) -> None:
-    model(x)
-
-
 def _compiling(model: Any, x: Tensor) -> None:
     torch.compile(model, backend="eager", fullgraph=True)(x)
 
@@ -134,15 +130,14 @@ def _double(model: Any, x: Tensor) -> None:
     copy.deepcopy(model).double()(x.double())
 
 
-@pytest.mark.parametrize(
-    "use", [_with_gradients, _compiling, _counting, _autocast, _transformed, _double]
-)
+@pytest.mark.parametrize("use", [_compiling, _counting, _autocast, _transformed, _double])
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_whoever_watches_or_transforms_gets_plain_operators(
     use: Any, calls: list[tuple[int, ...]]
 ) -> None:
     model = _model("mixste")
     x = _input(model)
-    with torch.set_grad_enabled(use is _with_gradients):
+    with torch.no_grad():
         use(model, x)
     assert not calls
 
@@ -202,7 +197,11 @@ def test_linear_by_definition(act: Any, bias: bool) -> None:
 def _layers(kind: str, bias: bool) -> Iterator[Any]:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4, bias=bias).double()
-    if kind == "norm":
+    if kind == "linear":
+        yield lambda x: lean.linear(x, layer)
+        yield lambda x: layer(x)
+        yield [*layer.parameters()]
+    elif kind == "norm":
         norm = nn.LayerNorm(6).double()
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
@@ -217,7 +216,7 @@ def _layers(kind: str, bias: bool) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", ["norm", "gelu"])
+@pytest.mark.parametrize("kind", ["linear", "norm", "gelu"])
 def test_gradients_are_those_of_the_layers(kind: str, bias: bool) -> None:
     short, long, parameters = _layers(kind, bias)
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
@@ -228,6 +227,30 @@ def test_gradients_are_those_of_the_layers(kind: str, bias: bool) -> None:
     ):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     assert torch.autograd.gradcheck(short, (x,))
+
+
+@pytest.mark.parametrize("kind", ["linear", "norm", "gelu"])
+@pytest.mark.parametrize("again", [True, False])
+def test_gradients_in_float32_through_onednn(
+    kind: str, again: bool, calls: list[tuple[int, ...]]
+) -> None:
+    torch.manual_seed(0)
+    layer, norm, act = nn.Linear(6, 4), nn.LayerNorm(6), nn.GELU()
+    ways: dict[str, tuple[Any, Any]] = {
+        "linear": (lambda x: lean.linear(x, layer), layer),
+        "norm": (lambda x: lean.norm_linear(x, norm, layer), lambda x: layer(norm(x))),
+        "gelu": (lambda x: lean.gelu_linear(x, act, layer), lambda x: layer(act(x))),
+    }
+    x = torch.randn(2, 3, 6, requires_grad=True)
+    found = []
+    for way in ways[kind]:
+        y = way(x)
+        assert bool(calls) or way is not ways[kind][0]
+        (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=again)
+        if again:  # a gradient of the gradient: all in PyTorch's own operators
+            (grad,) = torch.autograd.grad(grad.square().sum(), x)
+        found.append(grad)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["norm", "gelu"])

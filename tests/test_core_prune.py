@@ -251,7 +251,7 @@ def test_attention_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     tap = [tuple(torch.from_numpy(t) for t in random_attention())]
     pruner = AttentionPruner(one_stage(9, 3), None, tpa_axis="received")
     whole = pruner.score(Signals(everything(9), attention=tap), 0)
-    monkeypatch.setattr(attention_module, "_CHUNK", 1)  # one clip at a time
+    monkeypatch.setattr(attention_module, "_CHUNK", {"cpu": 1})  # one clip at a time
     pieces = pruner.score(Signals(everything(9), attention=tap), 0)
     assert torch.allclose(pieces, whole, rtol=1e-12)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,6 +50,25 @@ def measure(case: Case, context: Context) -> list[Reading]:
     return peak(case)
 
 
+def of_step(
+    trained: nn.Module, x: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> int:
+    """Peak bytes of a training step with AdamW; all within one ``FakeTensorMode``."""
+    optimiser = torch.optim.AdamW(trained.parameters())
+    for parameter in trained.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()  # its state exists from the second step on, which is the one to know
+    optimiser.zero_grad()
+    tracker = _Tracker()
+    tracker.track_external(trained, optimiser, x, target)
+    with tracker:
+        loss(trained(x), target).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+    return next(size for name, size in snapshot.items() if str(name) == "Total")
+
+
 def peak(case: Case) -> list[Reading]:
     """Peak bytes of forward, loss, backward and AdamW step at batch 4 in float32.
 
@@ -61,23 +81,10 @@ def peak(case: Case) -> list[Reading]:
         model = trained.model
         host = model.host
         loss = loss_of(case.host)
-        optimiser = torch.optim.AdamW(model.parameters())
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimiser.step()  # its state exists from the second step on, which is the one to know
-        optimiser.zero_grad()
         x = torch.empty(BATCH, host.frames, host.joints, host.channels)
         # Seq2frame trains on the kept frames, as published, not on the centre alone.
         frames = host.frames if case.pipeline == "seq2seq" else model.schedule.kept
-        target = torch.empty(BATCH, frames, host.joints, 3)
-        tracker = _Tracker()
-        tracker.track_external(trained, optimiser, x, target)
-        with tracker:
-            loss(trained(x), target).backward()
-            optimiser.step()
-            optimiser.zero_grad()
-        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-    total = next(size for name, size in snapshot.items() if str(name) == "Total")
+        total = of_step(trained, x, torch.empty(BATCH, frames, host.joints, 3), loss)
     return [
         Reading(
             metric="training_peak_estimated_bytes",

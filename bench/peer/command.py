@@ -43,9 +43,17 @@ def add(commands: Any, option: Callable[[str], tuple[str, Any]]) -> None:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="such as width=256"
     )
     peer.add_argument("--rounds", type=int, default=10, help="turns (10)")
-    peer.add_argument("--batch", type=int, default=1, help="clips per forward pass (1)")
+    peer.add_argument("--batch", type=int, help="clips per pass (1; 4 with --training)")
     peer.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     peer.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    peer.add_argument(
+        "--runtime", default="eager",
+        help="of this package's side, as for runtimes; the published code stays eager (eager)",
+    )  # fmt: skip
+    peer.add_argument(
+        "--training", action="store_true",
+        help="training steps instead of forward passes, and their estimated memory",
+    )  # fmt: skip
     peer.add_argument("--threads", type=int, default=0, help="CPU threads (PyTorch's choice)")
     peer.add_argument("--motion", metavar="FILE", type=Path, help="as for run; default: generated")
     peer.add_argument("--store", type=Path, help="keep the records in this file")
@@ -59,11 +67,20 @@ def _peer(given: argparse.Namespace, option: Callable[[str], tuple[str, Any]]) -
 
     from bench.data.windows import MotionSource
     from bench.peer.compare import Job, compare
+    from bench.runtimes import RUNTIMES
     from bench.sweep import progress
 
+    if given.batch is None:
+        given.batch = 4 if given.training else 1
     for name in ("rounds", "batch"):
         if getattr(given, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(given, name)}")
+    if given.runtime not in RUNTIMES:
+        raise UsageError(f"no runtime {given.runtime!r}; there are {', '.join(RUNTIMES)}")
+    if given.training and (given.runtime != "eager" or given.dtype != "float32"):
+        raise UsageError("--training is eager and float32; leave out --runtime and --dtype")
+    if given.runtime != "eager" and given.dtype != "float32":
+        raise UsageError("--runtime starts from float32; leave out --dtype")
     if given.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; use --device cpu")
     sizes = {name: getattr(given, name) for name in _OWN if getattr(given, name) is not None}
@@ -72,15 +89,15 @@ def _peer(given: argparse.Namespace, option: Callable[[str], tuple[str, Any]]) -
     job = Job(
         folder=given.peer, motion=motion, host=given.host, scheme=given.scheme, sizes=sizes,
         rounds=given.rounds, batch=given.batch, dtype=given.dtype, device=given.device,
-        threads=given.threads, store=given.store,
+        threads=given.threads, runtime=given.runtime, training=given.training, store=given.store,
     )  # fmt: skip
     with progress("in turn", given.rounds, False) as tick:
         result = compare(job, tick=lambda turn: tick(f"turn {turn}"))
-    print(_shown(result))
+    print(_shown(result, job))
     return 0 if result.difference.agrees else 1
 
 
-def _shown(result: Any) -> str:
+def _shown(result: Any, job: Any) -> str:
     """The result as text."""
     from tabulate import tabulate
 
@@ -99,7 +116,8 @@ def _shown(result: Any) -> str:
         )
     head = (
         f"{result.peer} ({result.revision}) and ours: {case.label}, {case.device}, {case.dtype}, "
-        f"batch {case.batch}"
+        f"batch {case.batch}, {'training step' if job.training else 'forward pass'}"
+        + (f", ours as {job.runtime}" if job.runtime != "eager" else "")
     )
     if not apart.agrees:
         return f"{head}\n{said}\nthe outputs differ, so nothing was timed"
@@ -117,7 +135,14 @@ def _shown(result: Any) -> str:
         if ratio.low is not None
         else "no interval from fewer than 6 turns"
     )
-    return (
+    text = (
         f"{head}\n{said}\n\n{table}\n\npeer / ours: {ratio.value:.3f} ({interval}; "
         f"{len(result.peer_s)} turns)"
+    )
+    if result.peer_bytes is None:
+        return text
+    theirs, ours = (rounded(n / 2**30, 2) for n in (result.peer_bytes, result.ours_bytes))
+    return (
+        f"{text}\nestimated peak memory of a step: {theirs} and {ours} GiB, ours is "
+        f"{result.ours_bytes / result.peer_bytes:.1%}"
     )

@@ -28,6 +28,8 @@ from bench.statistics import Estimate, interleaved_ratio
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
+STEP = "peer_training_step_s"
+MEMORY = "peer_training_peak_estimated_bytes"
 LIMIT = 1e-4
 """Of the difference between outputs, as a share of the largest output."""
 
@@ -44,6 +46,8 @@ class Job:
         rounds: turns; each times both sides once.
         batch, dtype, device, threads: as of :class:`bench.case.Case`; outputs are compared in
             float32 whatever the dtype.
+        runtime: of our side, a name in ``bench.runtimes.RUNTIMES``; outputs are compared in eager.
+        training: compare training steps instead of forward passes, and their estimated memory.
         store: record file; None to keep nothing.
     """
 
@@ -57,6 +61,8 @@ class Job:
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 0
+    runtime: str = "eager"
+    training: bool = False
     store: Path | None = None
 
 
@@ -97,6 +103,7 @@ class Result:
         peer_s, ours_s: per turn, the median of its samples in seconds; empty where the outputs
             do not agree, since the speed of another computation says nothing.
         ratio: peer over ours, above 1 where ours is faster.
+        peer_bytes, ours_bytes: estimated peak memory of a training step, where that was compared.
         versions: side to its packages.
     """
 
@@ -107,6 +114,8 @@ class Result:
     peer_s: tuple[float, ...] = ()
     ours_s: tuple[float, ...] = ()
     ratio: Estimate | None = None
+    peer_bytes: int | None = None
+    ours_bytes: int | None = None
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -135,7 +144,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         setup: dict[str, Any] = {
             "peer": name, "host": host, "scheme": scheme, "folder": str(job.folder.resolve()),
             "arguments": model.config.arguments, "sizes": _sizes(model), "device": job.device,
-            "dtype": job.dtype, "threads": job.threads,
+            "dtype": job.dtype, "threads": job.threads, "runtime": job.runtime,
             "weights": str(folder / "weights.safetensors"),
             "inputs": str(folder / "inputs.safetensors"),
         }  # fmt: skip
@@ -146,7 +155,12 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
             for title, side in ((name, "peer"), ("ours", "ours"))
         )
         difference = _difference(theirs, ours, folder, double=entry.double)
-        turns = _turns(theirs, ours, job.rounds, tick) if difference.agrees else []
+        memory = [
+            int(side.ask({"do": "memory"})["bytes"])
+            for side in (theirs, ours)
+            if job.training and difference.agrees
+        ]
+        turns = _turns(theirs, ours, job, tick) if difference.agrees else []
         versions = {"peer": theirs.versions, "ours": ours.versions}
     peer_s = tuple(median(peer) for peer, _ in turns)
     ours_s = tuple(median(own) for _, own in turns)
@@ -154,9 +168,10 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         peer=name, revision=adapters.revision(job.folder), case=case, difference=difference,
         peer_s=peer_s, ours_s=ours_s,
         ratio=interleaved_ratio(ours_s, peer_s) if turns else None, versions=versions,
+        **dict(zip(("peer_bytes", "ours_bytes"), memory, strict=False)),
     )  # fmt: skip
     if job.store is not None:
-        _keep(job.store, result, turns)
+        _keep(job, job.store, result, turns)
     return result
 
 
@@ -216,21 +231,24 @@ def _shares(theirs: Side, ours: Side, folder: Path, dtype: str) -> npt.NDArray[n
 Turn = tuple[Sequence[float], Sequence[float]]
 
 
-def _turns(theirs: Side, ours: Side, rounds: int, tick: Callable[[int], None]) -> list[Turn]:
+def _turns(theirs: Side, ours: Side, job: Job, tick: Callable[[int], None]) -> list[Turn]:
     """Samples of peer and ours per turn: ours first, then theirs first, so that drift cancels."""
     turns: list[Turn] = []
-    for turn in range(rounds):
+    do = "step" if job.training else "time"
+    for turn in range(job.rounds):
         order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
-        found = {side.name: side.ask({"do": "time", "turn": turn})["seconds"] for side in order}
+        found = {side.name: side.ask({"do": do, "turn": turn})["seconds"] for side in order}
         turns.append((found[theirs.name], found[ours.name]))
         tick(turn)
     return turns
 
 
-def _keep(path: Path, result: Result, turns: Sequence[Turn]) -> None:
+def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
+    mode = "training, eager" if job.training else "inference_mode, eager"
     protocol = {
         "peer": result.peer, "revision": result.revision, "order": "ABBA, ours first",
-        "clock": "wall, synchronised", "mode": "inference_mode, eager", "tf32": False,
+        "clock": "wall, synchronised", "mode": mode, "tf32": False,
+        "runtime": job.runtime,
         "weights": "CRC-32 of the published name, see bench.given.weights",
         "versions": {side: dict(found) for side, found in result.versions.items()},
     }  # fmt: skip
@@ -248,10 +266,17 @@ def _keep(path: Path, result: Result, turns: Sequence[Turn]) -> None:
         ]  # fmt: skip
         records += [
             Record(
-                case=result.case, metric=LATENCY, unit="s", values=(*peer, *own),
-                labels=("peer",) * len(peer) + ("ours",) * len(own), group=group, part=part,
-                protocol=protocol, **stamp,
+                case=result.case, metric=STEP if job.training else LATENCY, unit="s",
+                values=(*peer, *own), labels=("peer",) * len(peer) + ("ours",) * len(own),
+                group=group, part=part, protocol=protocol, **stamp,
             )
             for part, (peer, own) in enumerate(turns)
         ]  # fmt: skip
+        if result.peer_bytes is not None and result.ours_bytes is not None:
+            records.append(
+                Record(
+                    case=result.case, metric=MEMORY, unit="B", group=group, protocol=protocol,
+                    values=(result.peer_bytes, result.ours_bytes), labels=("peer", "ours"), **stamp,
+                )
+            )  # fmt: skip
         store.append(records)

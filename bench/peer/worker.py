@@ -21,8 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import h2ot_core
+from bench import timing
 from bench.peer.adapters import PEERS, Model
+from bench.runtimes import RUNTIMES
+from bench.runtimes.base import Unavailable
 from bench.visits import visit
+from h2ot_core.losses import loss_of
 
 _PACKAGES = ("torch", "einops", "timm", "local-attention")
 _WARMUP = {"cpu": 1, "cuda": 5}
@@ -91,7 +95,8 @@ class _Side:
         self.setup = setup
         self.ours = setup["side"] == "ours"
         self.model = self._built()
-        self._warm = False
+        self._timed: Callable[[Tensor], Any] | None = None
+        self._optimiser: torch.optim.Optimizer | None = None
 
     def _built(self) -> nn.Module:
         tensors = load_file(self.setup["weights"])
@@ -119,14 +124,84 @@ class _Side:
     def time(self, turn: int) -> dict[str, Any]:
         """Seconds of one or several forward passes on the batch of a turn."""
         x = self.inputs[turn % len(self.inputs)].to(self.device, self.dtype)
-        if not self._warm:
-            self.model.to(self.dtype)
         with torch.inference_mode():
-            if not self._warm:
-                for _ in range(_WARMUP[self.device.type]):
-                    self.model(x)
-                self._warm = True
-            return {"seconds": visit(lambda: self.model(x), x.device)}
+            call = self._call(x)
+            return {"seconds": visit(lambda: call(x), x.device)}
+
+    def _call(self, example: Tensor) -> Callable[[Tensor], Any]:
+        """The model to be timed, warmed up."""
+        if self._timed is None:
+            name = self.setup["runtime"]
+            if self.ours and name != "eager":
+                runtime = RUNTIMES[name]
+                reason = runtime.available(example.device.type)
+                if reason:
+                    raise Unavailable(f"runtime {name}: {reason}")
+                assert isinstance(self.model, h2ot_core.Hourglass)
+                self._timed = runtime.prepare(self.model, example)
+            else:
+                self._timed = self.model.to(self.dtype)
+            for _ in range(_WARMUP[self.device.type]):
+                self._timed(example)
+        return self._timed
+
+    def memory(self) -> dict[str, Any]:
+        """Estimated peak bytes of a training step on the first batch, see ``training_memory``."""
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        from bench.metrics import training_memory
+
+        model = self._built().train()
+        x, target = self._lesson()
+        mode = FakeTensorMode()
+        for module in model.modules():
+            for name, value in module._parameters.items():
+                if value is not None:
+                    module._parameters[name] = nn.Parameter(mode.from_tensor(value.detach()))
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = mode.from_tensor(buffer)
+        x, target = mode.from_tensor(x), mode.from_tensor(target)
+        with mode:
+            return {"bytes": training_memory.of_step(_First(model), x, target, self._loss())}
+
+    def step(self, turn: int) -> dict[str, Any]:
+        """Seconds of one training step: forward, loss, backward, AdamW."""
+        x, target = self._lesson()
+        model = self.model.train()
+        if isinstance(model, h2ot_core.Hourglass):
+            model.check_finite = False
+        if self._optimiser is None:
+            self._optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
+            self._learn(_First(model), x, target)  # warms up, and makes the optimiser's state
+        seconds = timing.time_call(lambda: self._learn(_First(model), x, target), x.device)
+        return {"seconds": [seconds]}
+
+    def _learn(self, model: nn.Module, x: Tensor, target: Tensor) -> None:
+        assert self._optimiser is not None
+        self._loss()(model(x), target).backward()
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+
+    def _loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return loss_of(self.setup["host"])
+
+    def _lesson(self) -> tuple[Tensor, Tensor]:
+        x = self.inputs[0].to(self.device)
+        return x, torch.zeros(*x.shape[:3], 3, device=x.device)
+
+
+class _First(nn.Module):
+    """Puts out poses alone, of all frames."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F, J, C_in) to (B, F, J, 3)."""
+        y = self.model(x)
+        return y[0] if isinstance(y, tuple) else y
 
 
 def _ours(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:

@@ -11,8 +11,10 @@ from torch import Tensor
 from h2ot_core.prune.base import ScorePruner, Signals
 from h2ot_core.schedule import Schedule
 
-# Attention weights held at once, in elements: bounds the memory that listening takes.
-_CHUNK = 2**26
+# Attention weights held at once, in elements. On an accelerator it bounds the memory that listening
+# takes; on a CPU so few stay in the cache.
+_CHUNK = {"cpu": 2**19}
+_CHUNK_ELSEWHERE = 2**26
 
 
 class AttentionPruner(ScorePruner):
@@ -37,13 +39,20 @@ class AttentionPruner(ScorePruner):
     def score(self, signals: Signals, stage: int) -> Tensor:
         """Sum each frame's attention; (B, N)."""
         assert signals.attention is not None
-        parts = []
-        for query, key in signals.attention:  # each (B, S, H, N, d)
-            rows = max(1, _CHUNK // (query[0, ..., 0].numel() * query.shape[-2]))
-            chunks = zip(query.split(rows), key.split(rows), strict=True)
-            parts.append(torch.cat([self._sums(q, k) for q, k in chunks]))
+        parts = [self._received(query, key) for query, key in signals.attention]
         return parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
 
+    def _received(self, query: Tensor, key: Tensor) -> Tensor:
+        """Sums of one attention, (B, S, H, N, d) each, averaged over S and H; (B, N)."""
+        batch, streams = query.shape[:2]
+        query, key = query.flatten(0, 1), key.flatten(0, 1)
+        each = query.shape[1] * query.shape[2] ** 2
+        rows = max(1, _CHUNK.get(query.device.type, _CHUNK_ELSEWHERE) // each)
+        pairs = zip(query.split(rows), key.split(rows), strict=True)
+        sums = torch.cat([self._sums(q, k) for q, k in pairs])
+        return sums.unflatten(0, (batch, streams)).mean(dim=1)
+
     def _sums(self, query: Tensor, key: Tensor) -> Tensor:
+        """(R, H, N, d) each to (R, N)."""
         weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
-        return weights.sum(dim=self.dim).mean(dim=(1, 2))
+        return weights.sum(dim=self.dim).mean(dim=1)
