@@ -125,9 +125,10 @@ _PER_OUTPUT: dict[Any, int] = {
         aten.neg, aten.exp, aten.abs, aten.square, aten.pow, aten.sqrt, aten.gt, aten.lt, aten.ge,
         aten.le, aten.eq, aten.ne, aten.where, aten.masked_fill, aten.minimum, aten.maximum,
         aten.clamp, aten.clamp_, aten.bitwise_and, aten.logical_not, aten.isfinite, aten.tanh,
-        aten.relu, aten.sigmoid, aten.rsqrt,
+        aten.relu, aten.relu_, aten.sigmoid, aten.rsqrt, aten.ge_,
     )
-} | {aten.lerp: 3, aten._softmax: 5, aten._safe_softmax: 5, aten.gelu: 1}  # fmt: skip
+} | {aten.lerp: 3, aten.addcmul: 2, aten._softmax: 5, aten._safe_softmax: 5,
+     aten.gelu: 1}  # fmt: skip
 _PER_INPUT: dict[Any, int] = {
     op: 1
     for op in (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min, aten.argmax,

@@ -190,8 +190,9 @@ class Mlp(nn.Module):
 
 def added(y: Tensor, residual: Tensor | None, scale: Tensor | None) -> Tensor:
     """``residual + scale * y``, without what is None."""
-    y = y if scale is None else scale * y
-    return y if residual is None else residual + y
+    if scale is None:
+        return y if residual is None else residual + y
+    return scale * y if residual is None else torch.addcmul(residual, y, scale)
 
 
 def features(x: Tensor, layers: Any) -> Tensor:

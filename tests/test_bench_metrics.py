@@ -138,8 +138,9 @@ def test_training_memory_grows_with_the_clip_and_shrinks_with_pruning() -> None:
     peaks = [_training_peak(case) for case in rising]
     assert peaks == sorted(set(peaks))
     # What does not double with the frames, at the peak within the backward pass: three float32
-    # numbers per weight, itself and both moments of AdamW.
-    assert 2 * peaks[2] - peaks[3] == pytest.approx(12 * _parameters(small), rel=0.02)
+    # numbers per weight, itself and both moments of AdamW, and a gradient where there is one yet.
+    per_weight = (2 * peaks[2] - peaks[3]) / _parameters(small)
+    assert 12 <= per_weight < 16
 
 
 def _parameters(case: Case) -> int:

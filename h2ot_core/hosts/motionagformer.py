@@ -48,8 +48,7 @@ class SpatialGraph(nn.Module):
         root = adjacency.sum(dim=-1, keepdim=True).rsqrt()
         aggregate = (root * adjacency * root.T) @ _dense(x, self.V)
         update = _dense(x, self.U, aggregate).flatten(0, 1)  # joints are the channels of the norm
-        y = torch.relu(x + self.batch_norm(update).view_as(x))
-        return added(y, residual, scale)
+        return added(_rectified(x, self.batch_norm(update)), residual, scale)
 
 
 class TemporalGraph(nn.Module):
@@ -76,16 +75,22 @@ class TemporalGraph(nn.Module):
     ) -> Tensor:
         """Average over similar frames, add, normalise per frame; arguments as of an attention."""
         x = x if norm is None else norm(x)
-        y = x.transpose(1, 2)  # (B, J, N, C)
-        similarity = y @ y.transpose(-2, -1)
-        least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
-        near = (similarity >= least).to(x.dtype)
-        root = near.sum(dim=-1, keepdim=True).rsqrt()
-        aggregate = root * (near @ (root * _dense(x, self.V).transpose(1, 2)))
+        with torch.no_grad():  # a choice of frames, and how many were chosen
+            y = x.transpose(1, 2)  # (B, J, N, C)
+            similarity = y @ y.transpose(-2, -1)
+            least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
+            near = similarity.ge_(least)
+            root = near.sum(dim=-1, keepdim=True).rsqrt()
+        aggregate = (near @ (root * _dense(x, self.V).transpose(1, 2))).mul_(root)
         update = _dense(x, self.U) + aggregate.transpose(1, 2)
         # Frames are the channels of the norm: it averages over batch, joints and width.
-        y = self.batch_norm(update.flatten(2)).view_as(x)
-        return added(torch.relu(x + y), residual, scale)
+        return added(_rectified(x, self.batch_norm(update.flatten(2))), residual, scale)
+
+
+def _rectified(x: Tensor, y: Tensor) -> Tensor:
+    """ReLU of ``x + y``, y of any shape with as many elements, in the order of x."""
+    y = x + y.view_as(x)
+    return torch.relu(y) if torch.is_grad_enabled() else y.relu_()
 
 
 def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:

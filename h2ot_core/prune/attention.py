@@ -50,9 +50,9 @@ class AttentionPruner(ScorePruner):
         rows = max(1, _CHUNK.get(query.device.type, _CHUNK_ELSEWHERE) // each)
         pairs = zip(query.split(rows), key.split(rows), strict=True)
         sums = torch.cat([self._sums(q, k) for q, k in pairs])
-        return sums.unflatten(0, (batch, streams)).mean(dim=1)
+        return sums.unflatten(0, (batch, streams)).mean(dim=(1, 2))
 
     def _sums(self, query: Tensor, key: Tensor) -> Tensor:
-        """(R, H, N, d) each to (R, N)."""
+        """(R, H, N, d) each to (R, H, N)."""
         weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
-        return weights.sum(dim=self.dim).mean(dim=1)
+        return weights.sum(dim=self.dim)
