@@ -522,24 +522,27 @@ def _count_row(row: PaperRow, checked: set[Any], *, with_table: bool) -> dict[st
     return line
 
 
-_counts: dict[Case, Any] = {}
+_counts: dict[Case, dict[str, str]] = {}
 
 
 def _counted(case: Case, checked: set[Any]) -> dict[str, str]:
     """Both counts of a case; cross-checked once per pair of strategies."""
     from bench import counters
 
+    if case in _counts:
+        return _counts[case]
     model, x = counters.blank_model(case.build_arguments())
-    count = _counts[case] = _counts.get(case) or counters.count(model, x)
+    count = counters.count(model, x)
     kind = (case.host, case.prune, case.recover, case.pipeline, case.options)
     if kind not in checked:
         counters.cross_check(model, x, count)
         checked.add(kind)
-    return {
+    _counts[case] = {
         "param_m": millions(sum(p.numel() for p in model.parameters())),
         "flops_paper_g": giga(count.flops_paper),
         "flops_full_g": giga(count.flops_full, 3),
     }
+    return _counts[case]
 
 
 def _print_modules(own: Case) -> None:

@@ -181,6 +181,10 @@ class _Fused(TorchFunctionMode):
             self.owner.add("product", 2 * out.numel() * args[0].shape[-1])
             self.owner.count.calls["linear"] += 1
             return out
+        if func is torch.nn.functional.layer_norm and args[0].is_meta:
+            self.owner.saw_norm(args[0])
+            with self.owner.paused():
+                return torch.empty_like(args[0])
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
         named = (kwargs[name] for name in ("query", "key", "value")[len(args) :])
@@ -192,6 +196,20 @@ class _Fused(TorchFunctionMode):
         self.owner.count.calls["scaled_dot_product_attention"] += 1
         with self.owner.paused():
             return func(*args, **kwargs)
+
+
+class _Blank(TorchFunctionMode):
+    """Passes by layer norms of tensors without values.
+
+    To work out their shape takes torch longer than all else, and counters of products ignore them.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.nn.functional.layer_norm and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 class _Full:
@@ -249,6 +267,10 @@ class _Full:
                 f"no table says how many operations {func} is; add it to PRODUCTS, _PER_OUTPUT, "
                 f"_PER_INPUT or _FREE in bench/counters.py (it ran in {self.module or 'the model'})"
             )
+
+    def saw_norm(self, x: Tensor) -> None:
+        self.count.calls["native_layer_norm"] += 1
+        self._element(_PER_INPUT[aten.native_layer_norm] * x.numel())
 
     def _element(self, flops: int) -> None:
         if self.section_name:
@@ -382,7 +404,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
     products = ours.full["product"] + ours.full["attention"]
     layers = ours.paper["linear"] + ours.paper["conv"]
     with torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
+        with _Blank(), FlopCounterMode(display=False) as counter:
             model(x)
         found = {"torch": counter.get_total_flops()}
 
@@ -390,7 +412,8 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _fvcore_attention)
         analysis.set_op_handle("aten::matmul", _fvcore_matmul)
-        by_operator = analysis.by_operator()
+        with _Blank():
+            by_operator = analysis.by_operator()
         names = ("linear", "conv", "matmul", "bmm", "addmm", "einsum", "attention")
         found["fvcore"] = 2 * sum(int(by_operator.get(name, 0)) for name in names)
 
@@ -398,7 +421,8 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
             kind: _ignored for kind in (nn.LayerNorm, nn.BatchNorm1d, nn.GELU, nn.Tanh, nn.Identity)
         }
         scratch = copy.deepcopy(model)  # thop leaves its sums behind
-        macs, _ = thop.profile(scratch, inputs=(x,), custom_ops=ignore, verbose=False)
+        with _Blank():
+            macs, _ = thop.profile(scratch, inputs=(x,), custom_ops=ignore, verbose=False)
         found["thop"] = 2 * int(macs)
     wanted = {"torch": products, "fvcore": products, "thop": layers}
     for name, flops in found.items():
