@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import h2ot_core
-from bench import plugins, roofline_command, streaming_command
+from bench import plugins, profile_command, roofline_command, streaming_command
 from bench.case import Case
 from bench.data.keypoints import KeypointError
 from bench.data.motion import MotionError
@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add(commands)
     _add_self_check(commands)
     peer.add(commands, _option)
+    profile_command.add(commands, _add_own, _own_case)
     roofline_command.add(commands, STORE)
     runtimes.add(commands, STORE, OUT, _add_own, _own_case, _report)
     return parser

@@ -21,7 +21,8 @@ from h2ot_core.fused import unheard
 
 def norm_linear(x: Tensor, norm: nn.LayerNorm, layer: nn.Linear) -> Tensor:
     """``layer(norm(x))``, (..., C) to (..., C'); keeps x alone where gradients are recorded."""
-    if not (_recording(x) and unheard(norm, layer, everywhere=False)):
+    same = x.dtype == norm.weight.dtype  # not so under autocast, which brings both together
+    if not (same and _recording(x) and unheard(norm, layer, everywhere=False)):
         return layer(norm(x))
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
 
@@ -44,9 +45,9 @@ def _recording(x: Tensor) -> bool:
     """Whether autograd records, and nothing transforms the function as a whole."""
     return (
         torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()  # which decides itself what to keep
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch._C._get_tracing_state() is None
-        and not torch.compiler.is_exporting()
     )
 
 

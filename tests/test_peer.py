@@ -131,6 +131,44 @@ def test_a_peer_that_computes_something_else(
     assert "not timed" in build_report(records, tmp_path / "out").read_text()
 
 
+@pytest.mark.slow
+def test_training_steps_and_their_memory(checkout: Checkout, said: Said, tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    folder = checkout()
+    file = folder / "model/mixste/hot_mixste.py"
+    learns = "self.body = own.eval()\n        self.own = [own]"  # a module with weights of its own
+    file.write_text(file.read_text().replace("self.own = [own.eval()]", learns))
+    status, out, err = said(f"--peer {folder} {SIZES} --training --store {records}")
+    assert status == 0, err
+    assert "batch 4, training step" in out
+    told = re.search(r"peak memory of a step: (\S+) and (\S+) GiB, ours is (\S+)%", out)
+    assert told
+    assert float(told[3]) == pytest.approx(100, abs=5)  # the same model on both sides
+    names = ["output_difference", "training_step_s", "training_step_s"]
+    names.append("training_peak_estimated_bytes")
+    assert [r.metric for r in store.read(records)] == [f"peer_{name}" for name in names]
+    report = build_report(records, tmp_path / "out").read_text()
+    assert "training step" in report
+    assert "memory of a step" in report
+
+
+@pytest.mark.slow
+def test_our_side_in_another_runtime(checkout: Checkout, said: Said, tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    status, out, err = said(f"--peer {checkout()} {SIZES} --runtime bf16 --store {records}")
+    assert status == 0, err
+    assert "ours as bf16" in out
+    assert {r.protocol["runtime"] for r in store.read(records)} == {"bf16"}
+    assert "bf16" in build_report(records, tmp_path / "out").read_text()
+
+
+@pytest.mark.slow
+def test_a_runtime_that_is_not_here(checkout: Checkout, said: Said) -> None:
+    status, _, err = said(f"--peer {checkout()} {SIZES} --runtime cuda_graph")
+    assert status == 2
+    assert "runtime cuda_graph: needs a CUDA device" in err
+
+
 def test_a_peer_without_its_packages(checkout: Checkout, said: Said) -> None:
     folder = checkout("1\nimport einops_of_another_name")
     status, out, err = said(f"--peer {folder} {SIZES}")
@@ -170,6 +208,9 @@ def test_a_peer_of_another_shape(checkout: Checkout, said: Said) -> None:
         ("--option depth=4", "depth = 4 cannot be had from NationalGAILab/HoT"),
         ("--host mhformer --scheme hot", "it has --host mixste --scheme hot"),
         ("--rounds 0", "--rounds must be at least 1, got 0"),
+        ("--runtime turbo", "no runtime 'turbo'; there are eager"),
+        ("--runtime bf16 --dtype bfloat16", "leave out --dtype"),
+        ("--runtime bf16 --training", "leave out --runtime and --dtype"),
     ],
 )
 def test_what_cannot_be_asked_for(checkout: Checkout, said: Said, wrong: str, told: str) -> None:

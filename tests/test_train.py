@@ -25,6 +25,7 @@ from bench.train import trunk
 from bench.train.feeds import TakeFeed, ViewFeed, split_validation
 from bench.train.job import train_trunk
 from bench.train.loop import BEST, FINAL, STATE, Learner, Run, fit
+from bench.train.positions import WAVES, plant_positions
 from bench.train.recipes import RECIPES, Recipe, recipe_for
 from bench.train.viewpoints import Viewpoints, mirrored
 from h2ot_core import weights
@@ -417,6 +418,36 @@ def test_the_trunk_is_trained_in_two_parts_and_goes_on(
     card = weights.read_card(tmp_path / FINAL)
     assert card["before"]["step"] == card["step"] == 2
     assert train_trunk(None, recipe, Run(folder=tmp_path)).done
+
+
+def _sees_apart(trunk: Elastic) -> float:
+    """Frames between each frame and the kept one that TRA attends to most, in the mean."""
+    member = trunk.build(prune="tps", recover="tra", r=[27], b=[0])
+    attention = member.recoverer.cross_attention
+    seen: list[Any] = []
+    attention.register_forward_pre_hook(lambda module, given: seen.append(given))
+    x = 0.3 * torch.randn(2, 81, 17, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        kept = member.run(x).selections[-1].index[0]
+        query, key, _ = seen[0]
+        q = attention._split(attention.linear_q(query))
+        k = attention._split(attention.linear_k(key))
+        most = kept[(q @ k.transpose(-2, -1)).argmax(dim=-1)]  # (B, J, H, F)
+    return float((most - torch.arange(81)).abs().float().mean())
+
+
+def test_planted_positions_let_tra_find_its_frames() -> None:
+    torch.manual_seed(0)
+    trunk = Elastic("mixste", frames=81, width=64, heads=4, depth=2)
+    x, y = torch.randn(2, 9, 17, 2), torch.randn(2, 9, 17, 3)
+    same = Elastic("mixste", frames=81, width=64, heads=4, depth=2)
+    same.load_state_dict(trunk.state_dict())
+    assert _sees_apart(trunk) > 15
+    channels = plant_positions(trunk, x, y)
+    assert len(set(channels)) == 2 * len(WAVES)
+    assert _sees_apart(trunk) < 4  # every third frame is kept
+    assert plant_positions(same, x, y) == channels
+    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), same.parameters(), strict=True))
 
 
 def test_seq2frame_models_learn_from_all_kept_frames() -> None:

@@ -26,6 +26,16 @@ RUNTIMES: dict[str, Runtime] = {
         available=torch_modes.anywhere,
         prepare=torch_modes.bf16,
     ),
+    "compile_bf16": Runtime(
+        title="torch.compile of the model cast to bfloat16",
+        available=torch_modes.can_compile,
+        prepare=torch_modes.compiled_bf16,
+    ),
+    "cuda_graph_bf16": Runtime(
+        title="recorded CUDA graph of the model cast to bfloat16",
+        available=torch_modes.has_cuda,
+        prepare=torch_modes.cuda_graph_bf16,
+    ),
     "tf32": Runtime(
         title="products in TF32, everything else float32",
         available=torch_modes.has_tf32,

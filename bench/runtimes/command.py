@@ -14,7 +14,9 @@ from bench.paper import main_cases
 
 OwnCase = Callable[[argparse.Namespace], Case | None]
 # The names of RUNTIMES, which takes torch to import.
-NAMES = ("eager", "compile", "cuda_graph", "bf16", "tf32", "onnx")
+NAMES = (
+    "eager", "compile", "cuda_graph", "bf16", "compile_bf16", "cuda_graph_bf16", "tf32", "onnx",
+)  # fmt: skip
 
 
 def add(

@@ -107,6 +107,18 @@ def bf16(model: Hourglass, example: Tensor) -> Call:
     return _warm(call, example)
 
 
+def compiled_bf16(model: Hourglass, example: Tensor) -> Call:
+    """As :func:`compiled`, of a copy in bfloat16."""
+    call = compiled(copy.deepcopy(model).to(torch.bfloat16), example.to(torch.bfloat16))
+    return lambda x: call(x.to(torch.bfloat16)).float()
+
+
+def cuda_graph_bf16(model: Hourglass, example: Tensor) -> Call:
+    """As :func:`cuda_graph`, of a copy in bfloat16; the copy to the input's place rounds it."""
+    call = cuda_graph(copy.deepcopy(model).to(torch.bfloat16), example.to(torch.bfloat16))
+    return lambda x: call(x).float()
+
+
 def has_tf32(device: str) -> str:
     """TF32 is a format of NVIDIA's tensor cores since Ampere."""
     if device != "cuda":
