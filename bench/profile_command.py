@@ -67,6 +67,7 @@ def _profile(given: argparse.Namespace, own_case: OwnCase) -> None:
     motion = MotionSource.from_file(given.motion) if given.motion else MotionSource.generated()
     taken = inputs.inputs(model, motion, given.batch)
     x = next(value for name, value in sorted(taken.items()) if name != "noise")
+    model.check_finite = given.device == "cpu"  # as in every other measurement
     found = shares(model.to(given.device), x.to(given.device), passes=given.passes)
     print(
         f"{case.label}, {given.device}, batch {given.batch}, {torch.get_num_threads()} threads: "

@@ -18,11 +18,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
 
-_TYPES = (torch.float32, torch.bfloat16)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+MADE: set[type[nn.Module]] = {
+    nn.Linear, nn.LayerNorm, nn.GELU, nn.Tanh, nn.Dropout, nn.Sequential,
+}  # fmt: skip
+"""Kinds of modules that may be left out, see :func:`untouched`; layers of this package join in."""
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
@@ -39,7 +43,16 @@ def _found() -> bool:
     return True
 
 
-_HERE = torch.backends.mkldnn.is_available() and _found()
+def _types() -> tuple[torch.dtype, ...]:
+    """What this build and this processor can do."""
+    if not (torch.backends.mkldnn.is_available() and _found()):
+        return ()
+    bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (torch.float32, torch.bfloat16) if bfloat16 else (torch.float32,)
+
+
+TYPES = _types()
+"""Types of values that oneDNN is used for here; none where PyTorch was built without it."""
 
 
 _wanted = True
@@ -63,23 +76,33 @@ def ready(x: Tensor) -> bool:
     single operators: no compilation, tracing, autocast, dispatch mode or function transform.
     """
     return (
-        _HERE
-        and _wanted
+        _wanted
         and type(x) is Tensor
-        and x.dtype in _TYPES
         and x.is_cpu
+        and x.dtype in TYPES
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
+        and not transformed()
         and torch._C._get_mkldnn_enabled()
         and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def unheard(*modules: nn.Module, everywhere: bool = True) -> bool:
-    """Whether nobody listens to these modules' calls, so that they may be left out.
+def transformed() -> bool:
+    """Whether a compiler, a tracer or a transform of functions looks at what runs."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def untouched(*modules: nn.Module, everywhere: bool = True) -> bool:
+    """Whether modules are as they were made, and nobody listens to their calls.
+
+    Then they may be left out: what they do is known, and nobody misses them. A module that was
+    replaced or wrapped, as for quantisation or adapters, is called as ever.
 
     Args:
         modules: to be left out.
@@ -87,7 +110,12 @@ def unheard(*modules: nn.Module, everywhere: bool = True) -> bool:
     """
     if everywhere and (_module._global_forward_hooks or _module._global_forward_pre_hooks):
         return False
-    return not any(getattr(module, name) for module in modules for name in _HOOKS)
+    return all(
+        type(module) in MADE
+        and "forward" not in vars(module)
+        and not any(getattr(module, name) for name in _HOOKS)
+        for module in modules
+    )
 
 
 def linear(

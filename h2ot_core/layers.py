@@ -28,8 +28,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, along: str) -> Tenso
     """Fused attention on (B, N, S, C) as projected, N frames; returns the same layout.
 
     Along the frames, streams and heads are one axis, and among the streams, batch and frames are:
-    so all three are views, and so is what is returned, since attention on a CPU puts out heads
-    innermost.
+    so all three are views (but for a query that is expanded), and so is what is returned, since
+    attention on a CPU puts out heads innermost.
     """
     shape = (*q.shape[:3], heads, q.shape[-1] // heads)
     axes = (2, 3) if along == "temporal" else (0, 1)
@@ -85,7 +85,7 @@ class Attention(nn.Module):
             scale: (C,), factors of what it is added to.
             norm: taken of x before.
         """
-        if fused.ready(x) and not self.training and fused.unheard(*self.children()):
+        if fused.ready(x) and idle(self.drop) and fused.untouched(*self.children()):
             return self._fused(x if norm is None else norm(x), tap, residual, scale)
         qkv = lean.linear(x, self.qkv) if norm is None else lean.norm_linear(x, norm, self.qkv)
         qkv = qkv.unflatten(-1, (3, self.heads, -1))
@@ -138,7 +138,7 @@ class CrossAttention(nn.Module):
         Returns:
             (B, F, S, C).
         """
-        if fused.ready(key) and not self.training and fused.unheard(*self.children()):
+        if fused.ready(key) and idle(self.drop) and fused.untouched(*self.children()):
             return self._fused(query, key, value)
         q = self._split(self.linear_q(query)).expand(key.shape[0], key.shape[2], -1, -1, -1)
         k, v = self._split(self.linear_k(key)), self._split(self.linear_v(value))
@@ -177,14 +177,14 @@ class Mlp(nn.Module):
         norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """(..., C) to the same; further arguments as of :class:`Attention`."""
-        if fused.ready(x) and not self.training and fused.unheard(*self.children()):
+        if fused.ready(x) and idle(self.drop) and fused.untouched(*self.children()):
             hidden = fused.layer(x if norm is None else norm(x), self.fc1, act="gelu")
             return fused.layer(hidden, self.fc2, add=residual, scale=scale)
         hidden = lean.linear(x, self.fc1) if norm is None else lean.norm_linear(x, norm, self.fc1)
-        if self.drop.p and self.training:
-            y = self.drop(self.fc2(self.drop(self.act(hidden))))
-        else:
+        if idle(self.drop) and fused.untouched(self.drop, everywhere=False):
             y = lean.gelu_linear(hidden, self.act, self.fc2)
+        else:
+            y = self.drop(self.fc2(self.drop(self.act(hidden))))
         return added(y, residual, scale)
 
 
@@ -197,7 +197,7 @@ def added(y: Tensor, residual: Tensor | None, scale: Tensor | None) -> Tensor:
 
 def features(x: Tensor, layers: Any) -> Tensor:
     """A linear layer and a tanh, in sequence; (..., C) to (..., C')."""
-    if fused.ready(x) and fused.unheard(layers, *layers):
+    if fused.ready(x) and fused.untouched(layers, *layers):
         return fused.layer(x, layers[0], act="tanh")
     return layers(x)
 
@@ -212,7 +212,7 @@ def blend(one: Tensor, other: Tensor, gate: Any) -> Tensor:
     Returns:
         (..., C).
     """
-    if fused.ready(one) and fused.unheard(gate):
+    if fused.ready(one) and fused.untouched(gate):
         # A softmax of two is a sigmoid of their difference, and a weighted mean is a lerp.
         weight = (gate.weight[0] - gate.weight[1]).view(2, -1, 1)
         share = one @ weight[0] + other @ weight[1]
@@ -252,6 +252,12 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
+def idle(drop: nn.Dropout | DropPath) -> bool:
+    """Whether a dropout or a stochastic depth passes everything on."""
+    rate = drop.rate if isinstance(drop, DropPath) else drop.p
+    return not (drop.training and rate)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block in one direction: attention, then MLP, each with a residual."""
 
@@ -275,10 +281,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
-        if not fused.unheard(self.attn, self.mlp, self.drop_path, everywhere=False):
+        if not fused.untouched(self.attn, self.mlp, self.drop_path, everywhere=False):
             x = x + self.drop_path(self.attn(self.norm1(x), tap))
             return x + self.drop_path(self.mlp(self.norm2(x)))
-        if self.training and self.drop_path.rate:
+        if not idle(self.drop_path):
             x = x + self.drop_path(self.attn(x, tap, norm=self.norm1))
             return x + self.drop_path(self.mlp(x, norm=self.norm2))
         x = self.attn(x, tap, x, norm=self.norm1)
@@ -291,3 +297,6 @@ class StreamMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, S, C) to (B, F, C)."""
         return x.mean(dim=2)
+
+
+fused.MADE.update((Attention, Mlp, DropPath))

@@ -16,39 +16,34 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from h2ot_core import fused
-from h2ot_core.fused import unheard
+from h2ot_core.fused import untouched
 
 
 def norm_linear(x: Tensor, norm: nn.LayerNorm, layer: nn.Linear) -> Tensor:
     """``layer(norm(x))``, (..., C) to (..., C'); keeps x alone where gradients are recorded."""
     same = x.dtype == norm.weight.dtype  # not so under autocast, which brings both together
-    if not (same and _recording(x) and unheard(norm, layer, everywhere=False)):
+    if not (same and _recording() and untouched(norm, layer, everywhere=False)):
         return layer(norm(x))
     return _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, layer.weight, layer.bias)
 
 
 def gelu_linear(x: Tensor, act: nn.Module, layer: nn.Linear) -> Tensor:
     """``layer(act(x))`` of the exact GELU, likewise."""
-    if not (_recording(x) and unheard(act, layer, everywhere=False)):
+    if not (_recording() and untouched(act, layer, everywhere=False)):
         return layer(act(x))
     return _GeluLinear.apply(x, layer.weight, layer.bias)
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """``layer(x)``, on a CPU through oneDNN also where gradients are recorded."""
-    if not (x.is_cpu and _recording(x) and unheard(layer, everywhere=False)):
+    if not (x.is_cpu and _recording() and untouched(layer, everywhere=False)):
         return layer(x)
     return _Linear.apply(x, layer.weight, layer.bias)
 
 
-def _recording(x: Tensor) -> bool:
-    """Whether autograd records, and nothing transforms the function as a whole."""
-    return (
-        torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()  # which decides itself what to keep
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._get_tracing_state() is None
-    )
+def _recording() -> bool:
+    """Whether autograd records, and nothing looks at the function as a whole."""
+    return torch.is_grad_enabled() and not fused.transformed()
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -78,13 +73,17 @@ class _NormLinear(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:  # fmt: skip
         y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], scale, shift, eps)
+        ctx.eps = eps
         ctx.save_for_backward(x, mean, rstd, scale, shift, weight)
         return _product(y, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         x, mean, rstd, scale, shift, weight = ctx.saved_tensors
-        y = (x - mean).mul_(rstd).mul_(scale).add_(shift)
+        if torch.is_grad_enabled():  # for a second derivative, in which both moments depend on x
+            y = functional.layer_norm(x, x.shape[-1:], scale, shift, ctx.eps)
+        else:
+            y = (x - mean).mul_(rstd).mul_(scale).add_(shift)
         grad_y, *of_layer = _of_linear(grad, y, weight, ctx.needs_input_grad[5])
         of_norm = torch.ops.aten.native_layer_norm_backward(
             grad_y.to(x.dtype), x, x.shape[-1:], mean, rstd, scale, shift, [True, True, True]

@@ -17,6 +17,7 @@ DIFFERENCE = "peer_output_difference"
 STEP = "peer_training_step_s"
 MEMORY = "peer_training_peak_estimated_bytes"
 METRICS = (LATENCY, DIFFERENCE, STEP, MEMORY)
+_MEMORY = "memory of a step, theirs / ours (GiB)"
 _TEXT = """Both programs have the same weights and the same windows and are timed in turn, each in \
 a process of its own. A ratio above 1 means that this implementation is faster; its interval is of \
 95%, where there are six turns or more. The difference is the largest between the outputs as a \
@@ -61,14 +62,16 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
         "configuration": difference.case.label,
         "device": difference.case.device,
         "batch": str(difference.case.batch),
-        "work": "training step" if any(r.metric == STEP for r in turns) else "forward pass",
+        "work": "training step" if difference.protocol["mode"] == "training" else "forward pass",
         "precision": difference.case.dtype,
         "our runtime": difference.protocol.get("runtime", "eager"),
         "difference": f"{apart[kind]:.1e} ({kind})",
     }
     sides = {side: [_median(turn, side) for turn in turns] for side in ("peer", "ours")}
     if not turns:
-        return {**line, "theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed"}
+        return {
+            **line, "theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed", _MEMORY: "",
+        }  # fmt: skip
     ratio = interleaved_ratio(sides["ours"], sides["peer"])
     text = rounded(ratio.value, 2)
     if ratio.low is not None and ratio.high is not None:
@@ -78,7 +81,7 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
         "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
         "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
         "theirs / ours": text,
-        "memory of a step, theirs / ours (GiB)": " / ".join(
+        _MEMORY: " / ".join(
             rounded(memory[side] / 2**30, 2) for side in ("peer", "ours") if side in memory
         ),
     }

@@ -145,6 +145,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
             "peer": name, "host": host, "scheme": scheme, "folder": str(job.folder.resolve()),
             "arguments": model.config.arguments, "sizes": _sizes(model), "device": job.device,
             "dtype": job.dtype, "threads": job.threads, "runtime": job.runtime,
+            "learned": model.schedule.kept if case.pipeline == "seq2frame" else case.frames,
             "weights": str(folder / "weights.safetensors"),
             "inputs": str(folder / "inputs.safetensors"),
         }  # fmt: skip
@@ -244,7 +245,7 @@ def _turns(theirs: Side, ours: Side, job: Job, tick: Callable[[int], None]) -> l
 
 
 def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
-    mode = "training, eager" if job.training else "inference_mode, eager"
+    mode = "training" if job.training else "inference_mode"
     protocol = {
         "peer": result.peer, "revision": result.revision, "order": "ABBA, ours first",
         "clock": "wall, synchronised", "mode": mode, "tf32": False,

@@ -103,6 +103,8 @@ def _done(job: Job, case: Case, store: Store) -> bool:
 
 
 def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> None:
+    # What was compiled for another case would count against the limit of recompiling.
+    torch._dynamo.reset()
     model, scale = _model(job, case)
     inputs = [
         x.to(case.device)

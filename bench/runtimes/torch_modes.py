@@ -53,7 +53,6 @@ def compiled(model: Hourglass, example: Tensor) -> Call:
     Raises:
         Unavailable: where it cannot be traced as one graph.
     """
-    torch._dynamo.reset()  # what was compiled before would count against the limit of recompiling
     call: Call = torch.compile(model, fullgraph=True, dynamic=False)
     try:
         return _warm(call, example)

@@ -51,7 +51,9 @@ def plant_positions(trunk: Elastic, x: Tensor, y: Tensor) -> list[int]:
     width, heads = host.width, host.heads
     waves = WAVES[-max(1, min(len(WAVES), width // 16, width // heads // 2)) :]
     angle = 2 * torch.pi * torch.arange(trunk.frames)[:, None] / torch.tensor(waves)
-    code = torch.cat([angle.sin(), angle.cos()], dim=1)  # (F, 2 per wave)
+    device = next(trunk.parameters()).device
+    code = torch.cat([angle.sin(), angle.cos()], dim=1).to(device)  # (F, 2 per wave)
+    x, y = x.to(device), y.to(device)
     attention = recoverer.cross_attention
     with torch.no_grad():
         channels = _cheapest(trunk, x, y, code.shape[1])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from h2ot_core import fused
 from h2ot_core.errors import ConfigError
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Attention, Block, CrossAttention, DropPath, Mlp, Tap
+from h2ot_core.layers import Attention, Block, CrossAttention, DropPath, Mlp, Tap, idle
 from h2ot_core.schedule import Schedule
 
 _HYPOTHESES = 3
@@ -61,7 +61,7 @@ class SelfRefinement(nn.Module):
         parts = []
         for i, one in enumerate(x.split(1, dim=2), start=1):
             attention, norm = self.get_submodule(f"attn_{i}"), self.get_submodule(f"norm1_{i}")
-            if not self.training and fused.unheard(attention, self.drop_path):
+            if idle(self.drop_path) and fused.untouched(attention, self.drop_path, everywhere=False):
                 parts.append(attention(norm(one), tap, one))
             else:
                 parts.append(one + self.drop_path(attention(norm(one), tap)))
@@ -100,10 +100,10 @@ class CrossInteraction(nn.Module):
         return _mix(torch.cat(parts, dim=2), self.norm2, self.mlp, self.drop_path)
 
 
-def _mix(x: Tensor, norm: nn.Module, mlp: nn.Module, drop_path: nn.Module) -> Tensor:
+def _mix(x: Tensor, norm: nn.Module, mlp: nn.Module, drop_path: DropPath) -> Tensor:
     """An MLP over all hypotheses of a frame, with a residual."""
     wide = x.flatten(2)
-    if not mlp.training and fused.unheard(mlp, drop_path):
+    if idle(drop_path) and fused.untouched(mlp, drop_path, everywhere=False):
         return mlp(norm(wide), wide).unflatten(2, (_HYPOTHESES, -1))
     y = mlp(norm(wide)).unflatten(2, (_HYPOTHESES, -1))
     return x + drop_path(y)

@@ -95,7 +95,7 @@ def _rectified(x: Tensor, y: Tensor) -> Tensor:
 
 def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:
     """A linear layer, and a sum of the same shape."""
-    if fused.ready(x) and fused.unheard(layer):
+    if fused.ready(x) and fused.untouched(layer):
         return fused.layer(x, layer, add=add)
     return layer(x) if add is None else layer(x) + add
 
@@ -124,11 +124,16 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
-        if fused.unheard(self.mixer, self.mlp):
+        if fused.untouched(self.mixer, self.mlp, everywhere=False):
             x = self.mixer(x, tap, x, self.layer_scale_1, self.norm1)
             return self.mlp(x, x, self.layer_scale_2, self.norm2)
-        x = x + self.layer_scale_1 * self.mixer(self.norm1(x), tap)
+        y = self.norm1(x)
+        y = self.mixer(y) if tap is None else self.mixer(y, tap)
+        x = x + self.layer_scale_1 * y
         return x + self.layer_scale_2 * self.mlp(self.norm2(x))
+
+
+fused.MADE.update((SpatialGraph, TemporalGraph))
 
 
 class Layer(nn.Module):

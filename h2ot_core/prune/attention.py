@@ -46,6 +46,8 @@ class AttentionPruner(ScorePruner):
         """Sums of one attention, (B, S, H, N, d) each, averaged over S and H; (B, N)."""
         batch, streams = query.shape[:2]
         query, key = query.flatten(0, 1), key.flatten(0, 1)
+        if torch.compiler.is_compiling():  # a batch left open cannot be cut
+            return self._sums(query, key).unflatten(0, (batch, streams)).mean(dim=(1, 2))
         each = query.shape[1] * query.shape[2] ** 2
         rows = max(1, _CHUNK.get(query.device.type, _CHUNK_ELSEWHERE) // each)
         pairs = zip(query.split(rows), key.split(rows), strict=True)
