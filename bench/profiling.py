@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import h2ot_core
@@ -54,16 +53,16 @@ def shares(model: h2ot_core.Hourglass, x: Tensor, *, passes: int = 5) -> Shares:
         passes: forward passes to add up, after some to warm up.
     """
     on_cuda = x.device.type == "cuda"
-    activity = ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with torch.inference_mode():
         for _ in range(_WARMUP):
             model(x)
-        with profile(activities=[ProfilerActivity.CPU, activity]) as taken:
+        with profile(activities=activities) as taken:
             for _ in range(passes):
                 model(x)
     spent: Counter[str] = Counter()
     for event in taken.key_averages():
-        if event.device_type != DeviceType.CPU:
+        if event.device_type.name != "CPU":
             continue  # a kernel, whose time is that of the operator that started it
         us = event.self_device_time_total if on_cuda else event.self_cpu_time_total
         spent[event.key] += us
@@ -73,6 +72,4 @@ def shares(model: h2ot_core.Hourglass, x: Tensor, *, passes: int = 5) -> Shares:
         kind: sum(share for found, _, share in operators if found == kind)
         for kind in ("product", "attention", "rest")
     }
-    return Shares(
-        sums["product"], sums["attention"], sums["rest"], operators, total / 1e6 / passes
-    )
+    return Shares(sums["product"], sums["attention"], sums["rest"], operators, total / 1e6 / passes)

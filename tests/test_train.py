@@ -447,7 +447,9 @@ def test_planted_positions_let_tra_find_its_frames() -> None:
     assert len(set(channels)) == 2 * len(WAVES)
     assert _sees_apart(trunk) < 4  # every third frame is kept
     assert plant_positions(same, x, y) == channels
-    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), same.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(trunk.parameters(), same.parameters(), strict=True)
+    )
 
 
 def test_seq2frame_models_learn_from_all_kept_frames() -> None:

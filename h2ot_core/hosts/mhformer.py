@@ -61,7 +61,9 @@ class SelfRefinement(nn.Module):
         parts = []
         for i, one in enumerate(x.split(1, dim=2), start=1):
             attention, norm = self.get_submodule(f"attn_{i}"), self.get_submodule(f"norm1_{i}")
-            if idle(self.drop_path) and fused.untouched(attention, self.drop_path, everywhere=False):
+            if idle(self.drop_path) and fused.untouched(
+                attention, self.drop_path, everywhere=False
+            ):
                 parts.append(attention(norm(one), tap, one))
             else:
                 parts.append(one + self.drop_path(attention(norm(one), tap)))
