@@ -1,8 +1,8 @@
 """Linear layers through oneDNN on a CPU, each with what follows it in one kernel.
 
 PyTorch hands products in float32 to MKL, which leaves half the vector width of an AMD processor
-unused. oneDNN, which PyTorch carries as well, goes by what the processor can do, and adds bias,
-GELU and residual while a tile of the result is still in the cache. The operators are those that
+unused. oneDNN, which PyTorch carries as well, goes by what the processor can do, and puts bias and
+GELU on a tile of the result while it is still in the cache. The operators are those that
 ``torch.compile`` emits for a CPU; weights are read as they lie, so nothing is kept that could grow
 stale.
 
@@ -36,7 +36,6 @@ def _found() -> bool:
     try:
         x = torch.ones(2, 3, device="cpu")
         with torch.inference_mode():
-            _POINTWISE.binary(x, x[:, :2].contiguous(), x, None, "add")
             _POINTWISE(x, x, None, "gelu", [], "none")
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
@@ -143,9 +142,9 @@ def linear(
     if scale is not None:  # a pass over the weights costs less than one over the tokens
         weight = weight * scale.unsqueeze(1)
         bias = None if bias is None else bias * scale
-    if add is not None:
-        return _POINTWISE.binary(x, add, weight, bias, "add")
-    return _POINTWISE(x, weight, bias, act, [], "none")
+    y = _POINTWISE(x, weight, bias, act, [], "none")
+    # The operator that adds within the kernel first copies what it adds to, and is slower.
+    return y if add is None else y.add_(add)
 
 
 def layer(x: Tensor, module: nn.Linear, **after: Any) -> Tensor:
