@@ -1,8 +1,8 @@
 """Linear layers through oneDNN on a CPU, each with what follows it in one kernel.
 
-PyTorch hands products in float32 to MKL, which leaves half the vector width of an AMD processor
-unused. oneDNN, which PyTorch carries as well, goes by what the processor can do, and puts bias and
-GELU on a tile of the result while it is still in the cache. The operators are those that
+PyTorch hands products in float32 to MKL, which on an AMD processor reached half the rate of oneDNN,
+which PyTorch carries as well and which puts bias and GELU on a tile of the result while it is still
+in the cache (docs/performance.md). The operators are those that
 ``torch.compile`` emits for a CPU; weights are read as they lie, so nothing is kept that could grow
 stale.
 
