@@ -143,7 +143,7 @@ def linear(
         weight = weight * scale.unsqueeze(1)
         bias = None if bias is None else bias * scale
     y = _POINTWISE(x, weight, bias, act, [], "none")
-    # The operator that adds within the kernel first copies what it adds to, and is slower.
+    # Faster than the operator that adds within the kernel (docs/performance.md).
     return y if add is None else y.add_(add)
 
 
