@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import h2ot_core
-from bench.data.windows import MotionSource, batch
+from bench.data.windows import MotionSource, Window, batch
 from h2ot_core.checkpoints import published_names
 
 _INPUTS = 8
@@ -44,6 +44,18 @@ def _weight(name: str, like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(value))
 
 
+def windows(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> list[list[Window]]:
+    """The windows of each of 8 turns, ``size`` of them; the first ones again where there are few.
+
+    Raises:
+        bench.data.motion.MotionError: if the motion has no window of F frames.
+    """
+    found = motion.windows(model.config.frames, limit=size * _INPUTS)
+    return [
+        [found[(turn * size + i) % len(found)] for i in range(size)] for turn in range(_INPUTS)
+    ]
+
+
 def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[str, Tensor]:
     """Batches for the turns, and noise where TPC has ties to settle.
 
@@ -58,14 +70,12 @@ def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[
     Raises:
         bench.data.motion.MotionError: if the motion has no window of F frames.
     """
-    frames, channels = model.config.frames, model.host.channels
-    windows = motion.windows(frames, limit=size * _INPUTS)
-    found = {}
-    for turn in range(_INPUTS):
-        picked = [windows[(turn * size + i) % len(windows)] for i in range(size)]
-        found[f"input_{turn}"] = torch.from_numpy(batch(picked, channels))
+    found = {
+        f"input_{turn}": torch.from_numpy(batch(picked, model.host.channels))
+        for turn, picked in enumerate(windows(model, motion, size))
+    }
     if model.config.prune == "tpc":
         generator = np.random.Generator(np.random.PCG64(0))
-        noise = generator.uniform(0, _NOISE, (size, frames)).astype(np.float32)
+        noise = generator.uniform(0, _NOISE, (size, model.config.frames)).astype(np.float32)
         found["noise"] = torch.from_numpy(noise)
     return found

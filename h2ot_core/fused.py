@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN on a CPU, with bias and activation in one kernel.
+"""Linear layers of plain inference: through oneDNN on a CPU, with bias and activation in one kernel.
 
 PyTorch hands products in float32 to MKL, which on an AMD processor reached half the rate of oneDNN,
 which PyTorch carries as well and which puts bias and GELU on a tile of the result while it is still
@@ -7,7 +7,9 @@ in the cache (docs/performance.md). The operators are those that
 stale.
 
 They have no gradient and show their products to no counter, so they are used in plain inference
-alone, see :func:`ready`; everything else takes PyTorch's own way to the same result.
+alone, see :func:`ready`; everything else takes PyTorch's own way to the same result. On a GPU
+PyTorch's own products stay, and what is saved is copies: where nothing records gradients, layers
+may lay out their tensors and work in place as on a CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
@@ -71,19 +74,20 @@ def plain() -> Iterator[None]:
 def ready(x: Tensor) -> bool:
     """Whether layers may run on ``x`` through this module.
 
-    They may for float32 and bfloat16 values on a CPU, without gradients, and with nothing watching
-    single operators: no compilation, tracing, autocast, dispatch mode or function transform.
+    They may without gradients, on a CPU for float32 and bfloat16 values, and with nothing watching
+    single operators: no compilation, tracing, autocast, dispatch mode or function transform. On a
+    CUDA device they may also be compiled, since the operators there are PyTorch's own.
     """
+    if not _wanted or type(x) is not Tensor or torch.is_grad_enabled():
+        return False
+    if torch.compiler.is_compiling():
+        return x.is_cuda
+    kind = "cpu" if x.is_cpu else "cuda"
     return (
-        _wanted
-        and type(x) is Tensor
-        and x.is_cpu
-        and x.dtype in TYPES
-        and not torch.is_grad_enabled()
+        (x.is_cuda or (x.is_cpu and x.dtype in TYPES and torch._C._get_mkldnn_enabled()))
         and not transformed()
-        and torch._C._get_mkldnn_enabled()
         and torch._C._len_torch_dispatch_stack() == 0
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(kind)
     )
 
 
@@ -142,7 +146,12 @@ def linear(
     if scale is not None:  # a pass over the weights costs less than one over the tokens
         weight = weight * scale.unsqueeze(1)
         bias = None if bias is None else bias * scale
-    y = _POINTWISE(x, weight, bias, act, [], "none")
+    if x.is_cpu:
+        y = _POINTWISE(x, weight, bias, act, [], "none")
+    else:
+        y = functional.linear(x, weight, bias)
+        if act != "none":
+            y = functional.gelu(y) if act == "gelu" else y.tanh_()
     # Faster than the operator that adds within the kernel (docs/performance.md).
     return y if add is None else y.add_(add)
 

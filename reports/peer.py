@@ -16,14 +16,18 @@ LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
 STEP = "peer_training_step_s"
 MEMORY = "peer_training_peak_estimated_bytes"
-METRICS = (LATENCY, DIFFERENCE, STEP, MEMORY)
-_MEMORY = "memory of a step, theirs / ours (GiB)"
+ALLOCATED = "peer_training_peak_allocated_bytes"
+METRICS = (LATENCY, DIFFERENCE, STEP, MEMORY, ALLOCATED)
+_MEMORY = {
+    MEMORY: "memory of a step, theirs / ours (GiB)",
+    ALLOCATED: "allocated for a step, theirs / ours (GiB)",
+}
 _TEXT = """Both programs have the same weights and the same windows and are timed in turn, each in \
 a process of its own. A ratio above 1 means that this implementation is faster; its interval is of \
 95%, where there are six turns or more. The difference is the largest between the outputs as a \
 share of the largest output; programs whose outputs differ are not timed. Training steps are \
 forward, loss, backward and AdamW in float32; their memory is estimated from what autograd and the \
-optimiser hold."""
+optimiser hold, and on a GPU also as its allocator counted it."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:
@@ -36,7 +40,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     found = [r for r in records if r.metric == DIFFERENCE and r.status == "ok"]
     if not found:
         return []
-    timed = [r for r in records if r.metric in (LATENCY, STEP, MEMORY) and r.status == "ok"]
+    timed = [r for r in records if r.metric in METRICS and r.status == "ok"]
     sheet = pd.DataFrame(
         _line(one, [r for r in timed if (r.case, r.group) == (one.case, one.group)])
         for one in found
@@ -48,11 +52,13 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
 
 def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
     turns = [r for r in taken if r.metric in (LATENCY, STEP)]
-    memory = {
-        side: v
+    memory = {column: "" for column in _MEMORY.values()} | {
+        _MEMORY[r.metric]: " / ".join(
+            rounded(bytes_by_side[side] / 2**30, 2) for side in ("peer", "ours")
+        )
         for r in taken
-        if r.metric == MEMORY
-        for side, v in zip(r.labels, r.values, strict=True)
+        if r.metric in _MEMORY
+        for bytes_by_side in [dict(zip(r.labels, r.values, strict=True))]
     }
     apart = dict(zip(difference.labels, difference.values, strict=True))
     kind = "float64" if "float64" in apart else "float32"
@@ -69,9 +75,8 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
     }
     sides = {side: [_median(turn, side) for turn in turns] for side in ("peer", "ours")}
     if not turns:
-        return {
-            **line, "theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed", _MEMORY: "",
-        }  # fmt: skip
+        nothing = {"theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed"}
+        return {**line, **nothing, **memory}
     ratio = interleaved_ratio(sides["ours"], sides["peer"])
     text = rounded(ratio.value, 2)
     if ratio.low is not None and ratio.high is not None:
@@ -81,9 +86,7 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
         "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
         "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
         "theirs / ours": text,
-        _MEMORY: " / ".join(
-            rounded(memory[side] / 2**30, 2) for side in ("peer", "ours") if side in memory
-        ),
+        **memory,
     }
 
 

@@ -16,14 +16,16 @@ from bench.units import rounded
 
 LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"
-METRICS = (LATENCY, DRIFT)
+ERROR = "runtime_mpjpe_mm"
+METRICS = (LATENCY, DRIFT, ERROR)
 _REFERENCE = "eager"
 _TEXT = """Each configuration is run in each runtime in turn, on the same windows. The speed-up is \
 over PyTorch without compiling, the median of the ratios within a turn, with its 95% interval \
 where there are six turns or more. Drift is the distance of a joint from where PyTorch puts it in \
 float32, over all joints and frames of the windows. Drawn weights give poses of no size, which are \
 scaled to the spread of real ones; pruning that depends on features may then keep other frames, \
-which is in the drift as well."""
+which is in the drift as well. With trained weights the MPJPE of the same windows is told, relative \
+to the root; it is that of the weights given, on the motion named above."""
 
 
 @dataclass
@@ -33,11 +35,13 @@ class Found:
     Attributes:
         turns: (turn, session) to its median latency, seconds.
         drift_mm: mean and maximum; None where it did not run.
+        error_mm: MPJPE; None without trained weights.
         reason: why it did not.
     """
 
     turns: dict[tuple[int, str], float] = field(default_factory=dict)
     drift_mm: tuple[float, float] | None = None
+    error_mm: float | None = None
     reason: str = ""
 
 
@@ -53,6 +57,8 @@ def collect(records: Sequence[Record]) -> dict[tuple[Case, str], dict[str, Found
             one.reason = f"{record.status}: {record.reason}"
         elif record.metric == LATENCY:
             one.turns[record.part, record.session] = median(record.values)
+        elif record.metric == ERROR:
+            (one.error_mm,) = record.values
         else:
             drift = dict(zip(record.labels, record.values, strict=True))
             one.drift_mm = (drift["mean"], drift["max"])
@@ -96,13 +102,19 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
         if ratio.low is not None and ratio.high is not None:
             text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
     mean, worst = one.drift_mm or (None, None)
+    changed = None
+    if one.error_mm is not None and reference.error_mm is not None:
+        changed = one.error_mm - reference.error_mm
     return {
         "configuration": case.label,
         "device": case.device,
+        "batch": str(case.batch),
         "runtime": name,
         "median (ms)": rounded(1e3 * median(one.turns.values()), 2) if one.turns else "",
         "speed-up over eager": text,
         "mean drift (mm)": "" if mean is None else f"{mean:.2g}",
         "largest drift (mm)": "" if worst is None else f"{worst:.2g}",
+        "MPJPE (mm)": "" if one.error_mm is None else rounded(one.error_mm, 2),
+        "change of MPJPE (mm)": "" if changed is None else f"{changed:+.3f}",
         "reason": one.reason,
     }

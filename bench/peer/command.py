@@ -139,10 +139,13 @@ def _shown(result: Any, job: Any) -> str:
         f"{head}\n{said}\n\n{table}\n\npeer / ours: {ratio.value:.3f} ({interval}; "
         f"{len(result.peer_s)} turns)"
     )
-    if result.peer_bytes is None:
-        return text
-    theirs, ours = (rounded(n / 2**30, 2) for n in (result.peer_bytes, result.ours_bytes))
-    return (
-        f"{text}\nestimated peak memory of a step: {theirs} and {ours} GiB, ours is "
-        f"{result.ours_bytes / result.peer_bytes:.1%}"
-    )
+    for kind, theirs, ours in (
+        ("estimated", result.peer_bytes, result.ours_bytes),
+        ("allocated", result.peer_allocated, result.ours_allocated),
+    ):
+        if theirs is not None and ours is not None:
+            text += (
+                f"\n{kind} peak memory of a step: {rounded(theirs / 2**30, 2)} and "
+                f"{rounded(ours / 2**30, 2)} GiB, ours is {ours / theirs:.1%}"
+            )
+    return text

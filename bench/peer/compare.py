@@ -30,6 +30,7 @@ LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
 STEP = "peer_training_step_s"
 MEMORY = "peer_training_peak_estimated_bytes"
+ALLOCATED = "peer_training_peak_allocated_bytes"
 LIMIT = 1e-4
 """Of the difference between outputs, as a share of the largest output."""
 
@@ -104,6 +105,7 @@ class Result:
             do not agree, since the speed of another computation says nothing.
         ratio: peer over ours, above 1 where ours is faster.
         peer_bytes, ours_bytes: estimated peak memory of a training step, where that was compared.
+        peer_allocated, ours_allocated: the same as a GPU's allocator counted it.
         versions: side to its packages.
     """
 
@@ -116,6 +118,8 @@ class Result:
     ratio: Estimate | None = None
     peer_bytes: int | None = None
     ours_bytes: int | None = None
+    peer_allocated: int | None = None
+    ours_allocated: int | None = None
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -161,7 +165,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
             for side in (theirs, ours)
             if job.training and difference.agrees
         ]
-        turns = _turns(theirs, ours, job, tick) if difference.agrees else []
+        turns, allocated = _turns(theirs, ours, job, tick) if difference.agrees else ([], {})
         versions = {"peer": theirs.versions, "ours": ours.versions}
     peer_s = tuple(median(peer) for peer, _ in turns)
     ours_s = tuple(median(own) for _, own in turns)
@@ -170,6 +174,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         peer_s=peer_s, ours_s=ours_s,
         ratio=interleaved_ratio(ours_s, peer_s) if turns else None, versions=versions,
         **dict(zip(("peer_bytes", "ours_bytes"), memory, strict=False)),
+        peer_allocated=allocated.get(name), ours_allocated=allocated.get("ours"),
     )  # fmt: skip
     if job.store is not None:
         _keep(job, job.store, result, turns)
@@ -232,16 +237,25 @@ def _shares(theirs: Side, ours: Side, folder: Path, dtype: str) -> npt.NDArray[n
 Turn = tuple[Sequence[float], Sequence[float]]
 
 
-def _turns(theirs: Side, ours: Side, job: Job, tick: Callable[[int], None]) -> list[Turn]:
-    """Samples of peer and ours per turn: ours first, then theirs first, so that drift cancels."""
+def _turns(
+    theirs: Side, ours: Side, job: Job, tick: Callable[[int], None]
+) -> tuple[list[Turn], dict[str, int]]:
+    """Samples of peer and ours per turn, and a side's most bytes where they were counted.
+
+    Ours is first, then theirs, so that drift cancels.
+    """
     turns: list[Turn] = []
+    allocated: dict[str, int] = {}
     do = "step" if job.training else "time"
     for turn in range(job.rounds):
         order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
-        found = {side.name: side.ask({"do": do, "turn": turn})["seconds"] for side in order}
-        turns.append((found[theirs.name], found[ours.name]))
+        found = {side.name: side.ask({"do": do, "turn": turn}) for side in order}
+        turns.append((found[theirs.name]["seconds"], found[ours.name]["seconds"]))
+        for side, answer in found.items():
+            if "allocated" in answer:
+                allocated[side] = max(answer["allocated"], allocated.get(side, 0))
         tick(turn)
-    return turns
+    return turns, allocated
 
 
 def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
@@ -273,11 +287,16 @@ def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
             )
             for part, (peer, own) in enumerate(turns)
         ]  # fmt: skip
-        if result.peer_bytes is not None and result.ours_bytes is not None:
-            records.append(
-                Record(
-                    case=result.case, metric=MEMORY, unit="B", group=group, protocol=protocol,
-                    values=(result.peer_bytes, result.ours_bytes), labels=("peer", "ours"), **stamp,
-                )
-            )  # fmt: skip
+        for metric, both in (
+            (MEMORY, (result.peer_bytes, result.ours_bytes)),
+            (ALLOCATED, (result.peer_allocated, result.ours_allocated)),
+        ):
+            known = tuple(size for size in both if size is not None)
+            if len(known) == len(both):
+                records.append(
+                    Record(
+                        case=result.case, metric=metric, unit="B", group=group, protocol=protocol,
+                        values=known, labels=("peer", "ours"), **stamp,
+                    )
+                )  # fmt: skip
         store.append(records)

@@ -167,7 +167,7 @@ class _Side:
             return {"bytes": training_memory.of_step(_Learned(model), x, target, self._loss())}
 
     def step(self, turn: int) -> dict[str, Any]:
-        """Seconds of one training step: forward, loss, backward, AdamW."""
+        """Seconds of one training step: forward, loss, backward, AdamW; on a GPU its bytes too."""
         x, target = self._lesson()
         model = self.model.train()
         if isinstance(model, h2ot_core.Hourglass):
@@ -175,8 +175,12 @@ class _Side:
         if self._optimiser is None:
             self._optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
             self._learn(_Learned(model), x, target)  # warms up, and makes the optimiser's state
+        on_gpu = x.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         seconds = timing.time_call(lambda: self._learn(_Learned(model), x, target), x.device)
-        return {"seconds": [seconds]}
+        allocated = {"allocated": torch.cuda.max_memory_allocated()} if on_gpu else {}
+        return {"seconds": [seconds], **allocated}
 
     def _learn(self, model: nn.Module, x: Tensor, target: Tensor) -> None:
         assert self._optimiser is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from bench.runtimes import onnx_session, torch_modes
 from bench.runtimes.base import Runtime
+from bench.runtimes.torch_modes import rounded
 
 RUNTIMES: dict[str, Runtime] = {
     "eager": Runtime(
@@ -24,17 +27,32 @@ RUNTIMES: dict[str, Runtime] = {
     "bf16": Runtime(
         title="weights and activations cast to bfloat16",
         available=torch_modes.anywhere,
-        prepare=torch_modes.bf16,
+        prepare=rounded(torch_modes.eager, torch.bfloat16),
     ),
     "compile_bf16": Runtime(
         title="torch.compile of the model cast to bfloat16",
         available=torch_modes.can_compile,
-        prepare=torch_modes.compiled_bf16,
+        prepare=rounded(torch_modes.compiled, torch.bfloat16),
     ),
     "cuda_graph_bf16": Runtime(
         title="recorded CUDA graph of the model cast to bfloat16",
         available=torch_modes.has_cuda,
-        prepare=torch_modes.cuda_graph_bf16,
+        prepare=rounded(torch_modes.cuda_graph, torch.bfloat16),
+    ),
+    "fp16": Runtime(
+        title="weights and activations cast to float16",
+        available=torch_modes.has_cuda,
+        prepare=rounded(torch_modes.eager, torch.float16),
+    ),
+    "cuda_graph_fp16": Runtime(
+        title="recorded CUDA graph of the model cast to float16",
+        available=torch_modes.has_cuda,
+        prepare=rounded(torch_modes.cuda_graph, torch.float16),
+    ),
+    "compile_cuda_graph_fp16": Runtime(
+        title="torch.compile of the model cast to float16, recorded as a CUDA graph",
+        available=torch_modes.can_compile_graph,
+        prepare=rounded(torch_modes.compiled_graph, torch.float16),
     ),
     "tf32": Runtime(
         title="products in TF32, everything else float32",

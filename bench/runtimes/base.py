@@ -14,6 +14,10 @@ Call = Callable[[Tensor], Tensor]
 """(B, F, J, C_in) float32 to poses, float32, on the same device."""
 
 
+Prepare = Callable[[Hourglass, Tensor], Call]
+"""From a model and an example of its input to a call, see :attr:`Runtime.prepare`."""
+
+
 class Unavailable(NotApplicable):
     """The runtime cannot be had here, or not for this model; the message says why."""
 
@@ -32,4 +36,4 @@ class Runtime:
 
     title: str
     available: Callable[[str], str]
-    prepare: Callable[[Hourglass, Tensor], Call]
+    prepare: Prepare

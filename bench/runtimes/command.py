@@ -15,7 +15,8 @@ from bench.paper import main_cases
 OwnCase = Callable[[argparse.Namespace], Case | None]
 # The names of RUNTIMES, which takes torch to import.
 NAMES = (
-    "eager", "compile", "cuda_graph", "bf16", "compile_bf16", "cuda_graph_bf16", "tf32", "onnx",
+    "eager", "compile", "cuda_graph", "bf16", "compile_bf16", "cuda_graph_bf16", "fp16",
+    "cuda_graph_fp16", "compile_cuda_graph_fp16", "tf32", "onnx",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def add(
     """
     runtimes = commands.add_parser(
         "runtimes",
-        help="speed and drift of torch.compile, CUDA graphs, bfloat16, TF32 and ONNX Runtime",
+        help="speed and drift of torch.compile, CUDA graphs, 16 bits, TF32 and ONNX Runtime",
         description="Run each configuration in each runtime, in turn, on the same real motion; "
         "tell the speed beside how far the 3D joints move from where PyTorch puts them in "
         "float32, in millimetres. What cannot be had here, or not for a configuration, is stored "
@@ -51,7 +52,8 @@ def add(
     )  # fmt: skip
     runtimes.add_argument(
         "--weights", type=Path, metavar="FILE",
-        help="that fit every configuration; default: drawn, with poses scaled to a person's size",
+        help="that fit every configuration, whose MPJPE is told too; default: drawn, with poses "
+        "scaled to a person's size",
     )  # fmt: skip
     runtimes.add_argument("--rounds", type=int, default=10, help="turns (10)")
     runtimes.add_argument("--batch", type=int, default=1, help="clips per forward pass (1)")

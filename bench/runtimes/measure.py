@@ -23,9 +23,11 @@ from bench.runtimes.base import Call, Unavailable
 from bench.store import Store
 from bench.visits import visit
 from bench.weights import Weights, load_weights
+from h2ot_core.metrics import mpjpe
 
 LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"
+ERROR = "runtime_mpjpe_mm"
 REFERENCE = "eager"
 _MM = 1000.0  # poses are in metres
 
@@ -127,6 +129,10 @@ def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> No
         except Exception as error:  # the other runtimes go on, and the row says why
             keep(DRIFT, name, unit="", values=(), **excuse(error))
             continue
+        if not all(bool(y.isfinite().all()) for y in poses):
+            beyond = Unavailable("its poses are not finite: values beyond the range of its type")
+            keep(DRIFT, name, unit="", values=(), **excuse(beyond))
+            continue
         calls[name] = call
         if name == REFERENCE:
             reference = poses
@@ -142,6 +148,9 @@ def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> No
         keep(
             DRIFT, name, unit="mm", values=(mean, worst), labels=("mean", "max"), protocol=protocol
         )
+        if job.weights is not None:
+            error = _error_mm(model, job.motion, case.batch, poses)
+            keep(ERROR, name, unit="mm", values=(error,), protocol={**protocol, "root": "zeroed"})
     _rounds(job, calls, inputs, keep)
 
 
@@ -184,6 +193,19 @@ def _model(job: Job, case: Case) -> tuple[h2ot_core.Hourglass, float | None]:
 def _poses(call: Call, x: Tensor) -> Tensor:
     with torch.inference_mode():
         return call(x).double().cpu()
+
+
+def _error_mm(
+    model: h2ot_core.Hourglass, motion: MotionSource, size: int, poses: Sequence[Tensor]
+) -> float:
+    """MPJPE of poses (B, F or 1, J, 3) in metres, relative to the root, over all turns; mm."""
+    turns = given.windows(model, motion, size)[: len(poses)]
+    targets = torch.stack([torch.from_numpy(w.target.copy()) for turn in turns for w in turn])
+    if model.centre is not None:
+        targets = targets[:, model.centre : model.centre + 1]
+    predicted = torch.cat(list(poses))
+    predicted = predicted - predicted[..., :1, :]
+    return _MM * float(mpjpe(predicted, targets.to(predicted)))
 
 
 def _scale(case: Case, motion: MotionSource, poses: Sequence[Tensor]) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from bench.runtimes.base import Call, Unavailable
+from bench.runtimes.base import Call, Prepare, Unavailable
 from h2ot_core import Hourglass
 
 _WARMUP = {"cpu": 1, "cuda": 5}
@@ -69,7 +69,7 @@ def has_cuda(device: str) -> str:
     return "" if device == "cuda" else "needs a CUDA device"
 
 
-def cuda_graph(model: Hourglass, example: Tensor) -> Call:
+def cuda_graph(model: Call, example: Tensor) -> Call:
     """Record the kernels of one pass and replay them; the input is copied to where they read it.
 
     The result is overwritten by the next call.
@@ -93,29 +93,34 @@ def cuda_graph(model: Hourglass, example: Tensor) -> Call:
     return _warm(call, example)
 
 
+def compiled_graph(model: Hourglass, example: Tensor) -> Call:
+    """The kernels that torch.compile makes, recorded as a CUDA graph and replayed.
+
+    Raises:
+        Unavailable: as :func:`compiled`.
+    """
+    return cuda_graph(compiled(model, example), example)
+
+
+def can_compile_graph(device: str) -> str:
+    """What both need."""
+    return has_cuda(device) or can_compile(device)
+
+
 # --- other number formats ----------------------------------------------------------------------
 
 
-def bf16(model: Hourglass, example: Tensor) -> Call:
-    """Weights and input rounded to bfloat16, everything computed in it; no autocast."""
-    low = copy.deepcopy(model).to(torch.bfloat16)
+def rounded(prepare: Callable[[Hourglass, Tensor], Call], dtype: torch.dtype) -> Prepare:
+    """The same way to run, of a copy whose weights and input are rounded to a type.
 
-    def call(x: Tensor) -> Tensor:
-        return low(x.to(torch.bfloat16)).float()
+    Everything is computed in that type; no autocast.
+    """
 
-    return _warm(call, example)
+    def prepared(model: Hourglass, example: Tensor) -> Call:
+        call = prepare(copy.deepcopy(model).to(dtype), example.to(dtype))
+        return lambda x: call(x.to(dtype)).float()
 
-
-def compiled_bf16(model: Hourglass, example: Tensor) -> Call:
-    """As :func:`compiled`, of a copy in bfloat16."""
-    call = compiled(copy.deepcopy(model).to(torch.bfloat16), example.to(torch.bfloat16))
-    return lambda x: call(x.to(torch.bfloat16)).float()
-
-
-def cuda_graph_bf16(model: Hourglass, example: Tensor) -> Call:
-    """As :func:`cuda_graph`, of a copy in bfloat16; the copy to the input's place rounds it."""
-    call = cuda_graph(copy.deepcopy(model).to(torch.bfloat16), example.to(torch.bfloat16))
-    return lambda x: call(x).float()
+    return prepared
 
 
 def has_tf32(device: str) -> str:
