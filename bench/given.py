@@ -51,9 +51,7 @@ def windows(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> list
         bench.data.motion.MotionError: if the motion has no window of F frames.
     """
     found = motion.windows(model.config.frames, limit=size * _INPUTS)
-    return [
-        [found[(turn * size + i) % len(found)] for i in range(size)] for turn in range(_INPUTS)
-    ]
+    return [[found[(turn * size + i) % len(found)] for i in range(size)] for turn in range(_INPUTS)]
 
 
 def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[str, Tensor]:

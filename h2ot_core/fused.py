@@ -1,4 +1,4 @@
-"""Linear layers of plain inference: through oneDNN on a CPU, with bias and activation in one kernel.
+"""Linear layers of plain inference: on a CPU through oneDNN, bias and activation in one kernel.
 
 PyTorch hands products in float32 to MKL, which on an AMD processor reached half the rate of oneDNN,
 which PyTorch carries as well and which puts bias and GELU on a tile of the result while it is still

@@ -18,14 +18,17 @@ LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"
 ERROR = "runtime_mpjpe_mm"
 METRICS = (LATENCY, DRIFT, ERROR)
+FLOPS = "flops_full"
 _REFERENCE = "eager"
 _TEXT = """Each configuration is run in each runtime in turn, on the same windows. The speed-up is \
 over PyTorch without compiling, the median of the ratios within a turn, with its 95% interval \
 where there are six turns or more. Drift is the distance of a joint from where PyTorch puts it in \
 float32, over all joints and frames of the windows. Drawn weights give poses of no size, which are \
 scaled to the spread of real ones; pruning that depends on features may then keep other frames, \
-which is in the drift as well. With trained weights the MPJPE of the same windows is told, relative \
-to the root; it is that of the weights given, on the motion named above."""
+which is in the drift as well. With trained weights the MPJPE of the same windows is told, \
+relative to the root; it is that of the weights given, on the motion named above. What pruning \
+gains is the ratio of baseline and configuration in the same runtime and turn; what is implied, \
+that of their `flops_full`."""
 
 
 @dataclass
@@ -84,9 +87,14 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     found = collect(records)
     if not found:
         return []
+    flops = {r.case: r.values[0] for r in records if r.metric == FLOPS and r.values}
     sheet = pd.DataFrame(
-        _line(case, name, one, by_name)
-        for (case, _), by_name in found.items()
+        {
+            **_line(case, name, one, by_name),
+            **_gained(case, tag, name, found, flops),
+            "reason": one.reason,
+        }
+        for (case, tag), by_name in found.items()
         for name, one in by_name.items()
     )
     sheet.to_csv(folder / "runtimes.csv", index=False)
@@ -96,11 +104,6 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
 def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
     reference = by_name.get(_REFERENCE, Found())
     ratio = speed_up(one, reference) if name != _REFERENCE else None
-    text = ""
-    if ratio is not None:
-        text = rounded(ratio.value, 2)
-        if ratio.low is not None and ratio.high is not None:
-            text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
     mean, worst = one.drift_mm or (None, None)
     changed = None
     if one.error_mm is not None and reference.error_mm is not None:
@@ -111,10 +114,43 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
         "batch": str(case.batch),
         "runtime": name,
         "median (ms)": rounded(1e3 * median(one.turns.values()), 2) if one.turns else "",
-        "speed-up over eager": text,
+        "speed-up over eager": _text(ratio),
         "mean drift (mm)": "" if mean is None else f"{mean:.2g}",
         "largest drift (mm)": "" if worst is None else f"{worst:.2g}",
         "MPJPE (mm)": "" if one.error_mm is None else rounded(one.error_mm, 2),
         "change of MPJPE (mm)": "" if changed is None else f"{changed:+.3f}",
-        "reason": one.reason,
     }
+
+
+def _gained(
+    case: Case,
+    tag: str,
+    name: str,
+    found: Mapping[tuple[Case, str], Mapping[str, Found]],
+    flops: Mapping[Case, float],
+) -> dict[str, str]:
+    """What pruning gains in the same runtime, and what its FLOPs imply."""
+    base = found.get((case.baseline, tag), {}).get(name)
+    own = found[case, tag][name]
+    ratio = None
+    if base is not None and case != case.baseline:
+        ratio = speed_up(own, base)
+    implied = None
+    if ratio is not None and case in flops and case.baseline in flops:
+        implied = flops[case.baseline] / flops[case]
+    return {
+        "speed-up over no pruning": _text(ratio),
+        "implied by FLOPs": "" if implied is None else rounded(implied, 2),
+        "share of implied": (
+            "" if implied is None or ratio is None else f"{ratio.value / implied:.1%}"
+        ),
+    }
+
+
+def _text(ratio: Estimate | None) -> str:
+    if ratio is None:
+        return ""
+    text = rounded(ratio.value, 2)
+    if ratio.low is not None and ratio.high is not None:
+        text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
+    return text

@@ -23,7 +23,8 @@ CASE = Case(host="mixste", frames=9, options=(("depth", 1), ("heads", 2), ("widt
 CONTEXT = Context(MotionSource("none", "", lambda split: [], None))  # type: ignore[arg-type]
 GIB = 2**30
 
-# The worker as it is, on a model that allocates and fills so many bytes in its forward pass.
+# The worker as it is, on a model that allocates and fills so many bytes as its forward pass begins,
+# and keeps them: given back, they would make room for what kernels take as their workspace.
 PLANTED = """
 import json, sys
 import torch
@@ -36,7 +37,7 @@ build, size = h2ot_core.build, int(sys.argv[1])
 def planted(**arguments):
     model = build(**arguments)
     def plant(module, inputs):
-        torch.ones(size // 4, dtype=torch.float32, device=inputs[0].device)
+        module.planted = torch.ones(size // 4, dtype=torch.float32, device=inputs[0].device)
     if size:
         model.register_forward_pre_hook(plant)
     return model

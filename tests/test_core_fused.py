@@ -243,6 +243,42 @@ def test_linear_by_definition(act: Any, bias: bool) -> None:
         torch.testing.assert_close(fused.linear(turned, weight, shift), y.transpose(0, 1))
 
 
+# --- on a GPU ------------------------------------------------------------------------------------
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("prune", ["tps", "tpc", "tpa", "tpmo"])
+def test_a_gpu_gives_the_same_as_a_cpu(host: str, prune: str, batch: int) -> None:
+    own = {"recover": "tra"} if host != "mhformer" else {}
+    model = _model(host, prune=prune, **own, **(PRUNED if prune != "tpa" else {"r": [9], "b": [1]}))
+    model.double()
+    x = _input(model, batch).double()
+    with torch.no_grad():
+        wanted = model(x)
+        model.cuda()
+        fast = model(x.cuda())
+        with fused.plain():
+            plain = model(x.cuda())
+    for got in (fast, plain):
+        torch.testing.assert_close(got.cpu(), wanted, rtol=0, atol=1e-9 * float(wanted.abs().max()))
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_gpu_takes_more_frames_than_a_grid_of_kernels_has_rows(dtype: torch.dtype) -> None:
+    model = _model("mixste", prune="tps", recover="tri", **PRUNED).cuda().to(dtype)
+    x = _input(model, 2600).cuda().to(dtype)
+    with torch.inference_mode():
+        many, few = model(x), model(x[-3:])
+    apart = (many[-3:] - few).abs().max() / few.abs().max()
+    assert float(apart) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
 # --- less kept in training ----------------------------------------------------------------------
 
 

@@ -114,6 +114,11 @@ def _shown(result: Any, job: Any) -> str:
             f"; in float32, where rounding settles near ties, {apart.largest:.1e}, "
             f"for 99% of them within {apart.quantile:.1e}"
         )
+    if apart.runtime is not None:
+        said += (
+            f"\nour output as {job.runtime} is apart from that in eager float32 by "
+            f"{apart.runtime[0]:.1e} of the largest at most, {apart.runtime[1]:.1e} in the mean"
+        )
     head = (
         f"{result.peer} ({result.revision}) and ours: {case.label}, {case.device}, {case.dtype}, "
         f"batch {case.batch}, {'training step' if job.training else 'forward pass'}"

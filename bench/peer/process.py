@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,27 @@ class Side:
         Raises:
             UsageError: if the process could not do it, or ended.
         """
+        self.send(request)
+        return self._answer()
+
+    def ready(self) -> None:
+        """Wait until the model is built.
+
+        Raises:
+            UsageError: if it cannot be built there.
+        """
+        self.versions = self._answer()["versions"]
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send one request; a process that has ended says so where its answer is waited for."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
             raise UsageError(self._ended())
         answer: dict[str, Any] = json.loads(line)
@@ -61,15 +74,12 @@ class Side:
 
 @contextmanager
 def started(name: str, setup: Mapping[str, Any], folder: Path) -> Iterator[Side]:
-    """A process that has built its model, until the block is left.
+    """A process that builds its model, until the block is left; see :meth:`Side.ready`.
 
     Args:
         name: for messages.
         setup: what to build, as ``bench.peer.worker`` reads it.
         folder: where the process runs, and where what it prints is kept.
-
-    Raises:
-        UsageError: if the model cannot be built there.
     """
     said = folder / f"{setup['side']}.log"
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
@@ -82,12 +92,13 @@ def started(name: str, setup: Mapping[str, Any], folder: Path) -> Iterator[Side]
         )  # fmt: skip
     side = Side(name, process, said)
     try:
-        side.versions = side.ask(setup)["versions"]
+        side.send(setup)
         yield side
     finally:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # of what was left to send
+                    pipe.close()
         try:
             process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:

@@ -146,6 +146,14 @@ class _Side:
                     self._timed(example)
         return self._timed
 
+    def moved(self) -> dict[str, Any]:
+        """How far the runtime moves the output of the first batch, in shares of the largest."""
+        x = self.inputs[0].to(self.device)
+        with torch.inference_mode():
+            wanted = self.model(x).double()
+            apart = (self._call(x)(x).double() - wanted).abs() / wanted.abs().max()
+        return {"largest": float(apart.max()), "mean": float(apart.mean())}
+
     def memory(self) -> dict[str, Any]:
         """Estimated peak bytes of a training step on the first batch, see ``training_memory``."""
         from torch._subclasses.fake_tensor import FakeTensorMode

@@ -44,7 +44,9 @@ def add(
         description="Run each configuration in each runtime, in turn, on the same real motion; "
         "tell the speed beside how far the 3D joints move from where PyTorch puts them in "
         "float32, in millimetres. What cannot be had here, or not for a configuration, is stored "
-        "with the reason. Default: every host without pruning, with HoT and with H2OT.",
+        "with the reason. A configuration is also timed in turn with its baseline, so that the "
+        "report can hold what pruning gains against what its FLOPs imply. Default: every host "
+        "without pruning, with HoT and with H2OT.",
     )
     runtimes.add_argument(
         "--runtime", nargs="+", choices=NAMES, default=list(NAMES),
@@ -84,7 +86,7 @@ def _runtimes(
         replace(
             case, batch=given.batch, device=given.device, threads=given.threads, motion=motion.name
         )
-        for case in ([own] if own is not None else main_cases())
+        for case in (main_cases() if own is None else dict.fromkeys([own.baseline, own]))
     )
     job = Job(
         cases=cases, motion=motion, runtimes=given.runtime, rounds=given.rounds,

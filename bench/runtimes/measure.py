@@ -16,7 +16,8 @@ from bench import given, sweep, timing
 from bench.case import Case
 from bench.data.windows import MotionSource
 from bench.errors import UsageError
-from bench.metrics.base import excuse
+from bench.metrics import METRICS
+from bench.metrics.base import Context, excuse
 from bench.record import Record
 from bench.runtimes import RUNTIMES
 from bench.runtimes.base import Call, Unavailable
@@ -82,14 +83,24 @@ def run(job: Job, path: Path, *, quiet: bool = False) -> None:
     threads = {case.threads for case in job.cases} - {0}
     if len(threads) == 1:
         torch.set_num_threads(threads.pop())
-    with (
-        sweep.opened(path) as (store, stamp),
-        sweep.progress("runtimes", len(job.cases), quiet) as tick,
-    ):
-        for case in job.cases:
-            if not _done(job, case, store):
-                _measure(job, case, store, stamp)
-            tick(case.label)
+    together = _together(job.cases)
+    with sweep.opened(path) as (store, stamp):
+        # What their FLOPs imply stands beside what pruning gains.
+        context = Context(job.motion)
+        sweep.take(METRICS["counts"], job.cases, store, context, stamp, quiet)
+        with sweep.progress("runtimes", len(together), quiet) as tick:
+            for cases in together:
+                if not all(_done(job, case, store) for case in cases):
+                    _measure(job, cases, store, stamp)
+                tick(cases[0].label)
+
+
+def _together(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases with one baseline, to be timed in turn."""
+    found: dict[Case, list[Case]] = {}
+    for case in dict.fromkeys(cases):
+        found.setdefault(case.baseline, []).append(case)
+    return list(found.values())
 
 
 def _done(job: Job, case: Case, store: Store) -> bool:
@@ -104,34 +115,51 @@ def _done(job: Job, case: Case, store: Store) -> bool:
     )
 
 
-def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> None:
-    # What was compiled for another case would count against the limit of recompiling.
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A case whose runtimes are prepared."""
+
+    calls: Mapping[str, Call]
+    inputs: Sequence[Tensor]
+
+
+Keep = Callable[..., None]
+"""Stores a reading: case, metric, runtime, then fields of a record."""
+
+
+def _measure(job: Job, cases: Sequence[Case], store: Store, stamp: Mapping[str, Any]) -> None:
+    def keep(case: Case, metric: str, name: str, part: int = 0, **found: Any) -> None:
+        record = Record(
+            case=case, metric=metric, group=job.group(name), part=part, **found, **stamp
+        )
+        store.append([record])
+
+    # What was compiled for other cases would count against the limit of recompiling, and so would
+    # what is compiled here, once per case and format.
     torch._dynamo.reset()
+    limit = len(cases) * len(job.names) + torch._dynamo.config.recompile_limit
+    with torch._dynamo.config.patch(recompile_limit=limit):
+        _rounds(job, {case: _made_ready(job, case, keep) for case in cases}, keep)
+
+
+def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
+    """Prepare the runtimes of a case, and tell how far their outputs are from the reference's."""
     model, scale = _model(job, case)
     inputs = [
         x.to(case.device)
         for name, x in sorted(given.inputs(model, job.motion, case.batch).items())
         if name != "noise"
     ]
-
-    def keep(metric: str, name: str, part: int = 0, **found: Any) -> None:
-        record = Record(
-            case=case, metric=metric, group=job.group(name), part=part, **found, **stamp
-        )
-        store.append([record])
-
     calls: dict[str, Call] = {}
     reference: list[Tensor] = []
     for name in job.names:
         try:
             call, took_s = _prepared(name, model, inputs[0])
             poses = [_poses(call, x) for x in inputs]
+            if not all(bool(y.isfinite().all()) for y in poses):
+                raise Unavailable("its poses are not finite: values beyond the range of its type")
         except Exception as error:  # the other runtimes go on, and the row says why
-            keep(DRIFT, name, unit="", values=(), **excuse(error))
-            continue
-        if not all(bool(y.isfinite().all()) for y in poses):
-            beyond = Unavailable("its poses are not finite: values beyond the range of its type")
-            keep(DRIFT, name, unit="", values=(), **excuse(beyond))
+            keep(case, DRIFT, name, unit="", values=(), **excuse(error))
             continue
         calls[name] = call
         if name == REFERENCE:
@@ -139,19 +167,18 @@ def _measure(job: Job, case: Case, store: Store, stamp: Mapping[str, Any]) -> No
             scale = scale or _scale(case, job.motion, poses)
         if not reference:
             raise UsageError(f"{case.label} does not run in PyTorch itself")
-        mean, worst = drift_mm(poses, reference, scale or 1.0)
+        drift = drift_mm(poses, reference, scale or 1.0)
         protocol = {
-            "prepare_s": took_s, "windows": len(inputs) * case.batch, "scale": scale,
+            "prepare_s": took_s, "inputs": len(inputs) * case.batch, "scale": scale,
             "weights": job.weights.name if job.weights else "drawn by name, poses scaled",
             "runtime": RUNTIMES[name].title,
         }  # fmt: skip
-        keep(
-            DRIFT, name, unit="mm", values=(mean, worst), labels=("mean", "max"), protocol=protocol
-        )
+        told = {"unit": "mm", "protocol": protocol}
+        keep(case, DRIFT, name, values=drift, labels=("mean", "max"), **told)
         if job.weights is not None:
-            error = _error_mm(model, job.motion, case.batch, poses)
-            keep(ERROR, name, unit="mm", values=(error,), protocol={**protocol, "root": "zeroed"})
-    _rounds(job, calls, inputs, keep)
+            error_mm = _error_mm(model, job.motion, case.batch, poses)
+            keep(case, ERROR, name, values=(error_mm,), **told)
+    return _Ready(calls, inputs)
 
 
 def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
@@ -165,18 +192,17 @@ def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[C
     return made[0], took_s
 
 
-def _rounds(
-    job: Job, calls: Mapping[str, Call], inputs: Sequence[Tensor], keep: Callable[..., None]
-) -> None:
-    """Every runtime once per turn, forwards and backwards by turns."""
+def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
+    """Every runtime of every case once per turn, forwards and backwards by turns."""
     protocol = {"order": "forwards and backwards by turns", "clock": "wall, synchronised"}
+    visits = [(case, name) for case, one in ready.items() for name in one.calls]
     for part in range(job.rounds):
-        x = inputs[part % len(inputs)]
-        order = list(calls.items())
-        for name, call in order if part % 2 == 0 else reversed(order):
+        for case, name in visits if part % 2 == 0 else reversed(visits):
+            call, inputs = ready[case].calls[name], ready[case].inputs
+            x = inputs[part % len(inputs)]
             with torch.inference_mode():
                 seconds = visit(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
-            keep(LATENCY, name, part, unit="s", values=tuple(seconds), protocol=protocol)
+            keep(case, LATENCY, name, part, unit="s", values=tuple(seconds), protocol=protocol)
 
 
 def _model(job: Job, case: Case) -> tuple[h2ot_core.Hourglass, float | None]:
@@ -198,12 +224,12 @@ def _poses(call: Call, x: Tensor) -> Tensor:
 def _error_mm(
     model: h2ot_core.Hourglass, motion: MotionSource, size: int, poses: Sequence[Tensor]
 ) -> float:
-    """MPJPE of poses (B, F or 1, J, 3) in metres, relative to the root, over all turns; mm."""
-    turns = given.windows(model, motion, size)[: len(poses)]
-    targets = torch.stack([torch.from_numpy(w.target.copy()) for turn in turns for w in turn])
+    """MPJPE of poses (B, F or 1, J, 3) in metres, relative to the root, each window once; mm."""
+    windows = dict.fromkeys(w for turn in given.windows(model, motion, size) for w in turn)
+    targets = torch.stack([torch.from_numpy(w.target.copy()) for w in windows])
     if model.centre is not None:
         targets = targets[:, model.centre : model.centre + 1]
-    predicted = torch.cat(list(poses))
+    predicted = torch.cat(list(poses))[: len(windows)]  # where there are few, they begin again
     predicted = predicted - predicted[..., :1, :]
     return _MM * float(mpjpe(predicted, targets.to(predicted)))
 

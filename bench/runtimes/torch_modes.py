@@ -69,28 +69,34 @@ def has_cuda(device: str) -> str:
     return "" if device == "cuda" else "needs a CUDA device"
 
 
+class _Recorded:
+    """Kernels of one pass, and all that they read: without the model its weights would be freed."""
+
+    def __init__(self, model: Call, example: Tensor) -> None:
+        self.model = model
+        self.place = example.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            for _ in range(3):
+                model(self.place)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(self.graph):
+            self.result = model(self.place)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.place.copy_(x)
+        self.graph.replay()
+        return self.result
+
+
 def cuda_graph(model: Call, example: Tensor) -> Call:
     """Record the kernels of one pass and replay them; the input is copied to where they read it.
 
     The result is overwritten by the next call.
     """
-    place = example.clone()
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.inference_mode(), torch.cuda.stream(stream):
-        for _ in range(3):
-            model(place)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
-        result = model(place)
-
-    def call(x: Tensor) -> Tensor:
-        place.copy_(x)
-        graph.replay()
-        return result
-
-    return _warm(call, example)
+    return _warm(_Recorded(model, example), example)
 
 
 def compiled_graph(model: Hourglass, example: Tensor) -> Call:
