@@ -32,6 +32,24 @@ MADE: set[type[nn.Module]] = {
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+
+
+def grouped(x: Tensor, weights: Tensor) -> Tensor:
+    """A product per group, as a convolution over single pixels: for it oneDNN takes x as it lies.
+
+    Args:
+        x: (N, G, A), on a CPU.
+        weights: (G, B, A).
+
+    Returns:
+        (N, G, B), contiguous.
+    """
+    groups, one = x.shape[1], [1, 1]
+    image = x.flatten(1)[None, None].permute(0, 3, 1, 2)  # (1, G A, 1, N), its channels innermost
+    kernels = weights.flatten(0, 1)[..., None, None]
+    y = _CONVOLUTION(image, kernels, None, [0, 0], one, one, groups, "none", [], "")
+    return y.permute(0, 2, 3, 1).reshape(x.shape[0], groups, -1)
 
 
 def _found() -> bool:
@@ -40,6 +58,7 @@ def _found() -> bool:
         x = torch.ones(2, 3, device="cpu")
         with torch.inference_mode():
             _POINTWISE(x, x, None, "gelu", [], "none")
+            grouped(x.unsqueeze(0), x.unsqueeze(1))
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
     return True

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from h2ot_core.errors import InputError
 from h2ot_core.hosts.base import AbstractHost
+from h2ot_core.layers import Tap
 from h2ot_core.probe import NULL_PROBE, NullProbe, Probe
 from h2ot_core.prune.base import AbstractPruner, Signals
 from h2ot_core.recover.base import AbstractRecoverer
@@ -172,7 +173,7 @@ class Hourglass(nn.Module):
             given = self._check_selections(given, x.shape[0])
         noises = self._check_noise(noise, x.shape[0])
         chosen: list[Selection] = []
-        tap: list[tuple[Tensor, Tensor]] = []
+        tap = Tap()
         z = self.host.embed(x)
         for i, step in enumerate(self.host.steps()):
             stage = self._stage_at.get(i)
@@ -185,7 +186,7 @@ class Hourglass(nn.Module):
                     with probe.section("recover"):
                         z = self.recoverer.mark(z)
             if i in self._tapped and given is None:
-                tap = []
+                tap = Tap()
                 z = step.run(z, tap)
             else:
                 z = step.run(z, None)
@@ -225,7 +226,7 @@ class Hourglass(nn.Module):
         chosen: Sequence[Selection],
         stage: int,
         given: Sequence[Selection] | None,
-        tap: list[tuple[Tensor, Tensor]],
+        tap: Tap,
         noises: Sequence[Tensor] | None,
     ) -> tuple[Tensor, Selection]:
         """Positions of the frames this stage keeps among the current ones, and the selection."""

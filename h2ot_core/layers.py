@@ -13,8 +13,22 @@ from torch import Tensor, nn
 
 from h2ot_core import fused, lean
 
-Tap = list[tuple[Tensor, Tensor]]
-"""Collects (query, key) pairs, each (B, S, H, F, d), of a temporal attention listened to."""
+# Attention weights held at once by an attention that is listened to, in elements: 4 MB stay in the
+# cache of a CPU.
+_WEIGHTS = 2**20
+
+
+class Tap(list[tuple[Tensor, Tensor]]):
+    """Collects (query, key) pairs, each (B, S, H, F, d), of temporal attentions listened to.
+
+    Attributes:
+        received: (B, F) float32 for each pair whose attention had its weights at hand: what each
+            frame was given by all queries, averaged over S and H. Empty where none had.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[Tensor] = []
 
 
 def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -36,6 +50,33 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, along: str) -> Tenso
     q, k, v = (t.unflatten(-1, shape[-2:]).flatten(*axes).transpose(1, 2) for t in (q, k, v))
     y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     return y.reshape(*shape[:3], -1)
+
+
+def _weighed(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Temporal attention on a CPU that also tells what each frame is given.
+
+    Args:
+        q, k, v: (B, N, S, C) as projected.
+        heads: H.
+
+    Returns:
+        (B, N, S, C), and (B, N) float32: sums of weights over the queries, averaged over S and H.
+    """
+    batch, frames, streams, width = q.shape
+    d, groups = width // heads, streams * heads
+    y = torch.empty_like(q).unflatten(-1, (heads, d)).flatten(2, 3)
+    given = q.new_zeros((batch, frames), dtype=torch.float32)
+    q, k, v = (t.unflatten(-1, (heads, d)).flatten(2, 3) for t in (q, k, v))
+    some = max(1, _WEIGHTS // frames**2)
+    for row in range(batch):
+        for i in range(0, groups, some):
+            one = slice(i, min(i + some, groups))
+            keys = (k[row, :, one] * d**-0.5).transpose(0, 1)  # (G, N, d)
+            weights = fused.grouped(q[row, :, one], keys)
+            weights = torch.softmax(weights, dim=-1, out=weights)
+            given[row] += weights.sum(dim=0, dtype=torch.float32).sum(dim=0)
+            y[row, :, one] = fused.grouped(weights, v[row, :, one].permute(1, 2, 0))
+    return y.view(batch, frames, streams, width), given / groups
 
 
 # Folding of (B, F, S, 3, H, d) into (3, B, ., H, ., d) per direction, and of the result back.
@@ -109,7 +150,11 @@ class Attention(nn.Module):
         if tap is not None:
             split = (t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4) for t in (q, k))
             tap.append(tuple(split))  # type: ignore[arg-type]
-        y = _attention(q, k, v, self.heads, self.along)
+        if tap is not None and q.is_cpu:
+            y, received = _weighed(q, k, v, self.heads)
+            tap.received.append(received)
+        else:
+            y = _attention(q, k, v, self.heads, self.along)
         return fused.layer(y, self.proj, add=residual, scale=scale)
 
 

@@ -85,6 +85,8 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     Returns:
         (B, K, ...); differentiable in ``x``.
     """
+    if x.shape[0] == index.shape[0] == 1:
+        return x[0].index_select(0, index[0]).unsqueeze(0)  # quicker than along dimension 1
     if index.shape[0] == 1:
         return x.index_select(1, index[0])
     rows = torch.arange(x.shape[0], device=x.device).unsqueeze(1)

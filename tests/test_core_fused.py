@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import h2ot_core
-from h2ot_core import fused, lean
+from h2ot_core import fused, layers, lean
+from h2ot_core.hosts import motionagformer
 
 SMALL: dict[str, dict[str, Any]] = {
     "mixste": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
@@ -91,6 +92,27 @@ def test_attention_is_listened_to_alike() -> None:
             plain = model.run(x)
     assert torch.equal(fast.selections[-1].index, plain.selections[-1].index)
     torch.testing.assert_close(fast.poses, plain.poses, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 100])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_attention_listened_to(batch: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_WEIGHTS", pieces * 9**2)
+    torch.manual_seed(0)
+    attention = layers.Attention(12, 2, "temporal").eval()
+    x = torch.randn(batch, 9, 5, 12)
+    heard, pairs = layers.Tap(), layers.Tap()
+    with torch.no_grad():
+        y = attention(x, heard)
+        with fused.plain():
+            wanted = attention(x, pairs)
+    assert not pairs.received
+    torch.testing.assert_close(y, wanted)
+    (query, key), (received,) = pairs[0], heard.received
+    weights = (query @ key.transpose(-2, -1) / 6**0.5).softmax(dim=-1)
+    torch.testing.assert_close(received, weights.sum(dim=-2).mean(dim=(1, 2)))
+    for one, other in zip(heard[0], pairs[0], strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.skipif(torch.bfloat16 not in fused.TYPES, reason="not on this processor")
@@ -241,6 +263,17 @@ def test_linear_by_definition(act: Any, bias: bool) -> None:
         torch.testing.assert_close(got, scale * y + add)
         turned = x.transpose(0, 1)
         torch.testing.assert_close(fused.linear(turned, weight, shift), y.transpose(0, 1))
+
+
+def test_grouped_by_definition() -> None:
+    torch.manual_seed(0)
+    x, weights = torch.randn(5, 3, 7), torch.randn(3, 4, 7)
+    with torch.inference_mode():
+        y = fused.grouped(x, weights)
+        wide = fused.grouped(torch.randn(5, 6, 7)[:, 1:4].copy_(x), weights)
+    torch.testing.assert_close(y, torch.einsum("nga,gba->ngb", x, weights))
+    torch.testing.assert_close(wide, y)
+    assert y.is_contiguous()
 
 
 # --- on a GPU ------------------------------------------------------------------------------------
@@ -397,3 +430,14 @@ def test_a_model_learns_as_with_plain_layers(host: str, monkeypatch: pytest.Monk
     assert len(found[0]) == len(found[1]) > 10
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 9])
+def test_the_nth_largest_with_ties(n: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 5, (3, 4, 11), generator=generator).float()
+    before = x.clone()
+    with torch.no_grad():
+        found = motionagformer._largest(x, n)
+    assert torch.equal(found, before.sort(dim=-1, descending=True).values[..., n - 1 : n])
+    assert torch.equal(x, before)

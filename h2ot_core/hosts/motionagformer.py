@@ -21,6 +21,7 @@ _BONES = ((1, 0), (2, 1), (3, 2), (4, 0), (5, 4), (6, 5), (7, 0), (8, 7), (9, 8)
           (11, 8), (12, 11), (13, 12), (14, 8), (15, 14), (16, 15))  # fmt: skip
 # Bones that the published adjacency holds from child to parent only.
 _ONE_WAY = ((4, 0), (11, 8), (14, 8))
+_FEW = 8  # neighbours up to which they are looked for one after the other
 
 
 class SpatialGraph(nn.Module):
@@ -78,19 +79,36 @@ class TemporalGraph(nn.Module):
         with torch.no_grad():  # a choice of frames, and how many were chosen
             y = x.transpose(1, 2)  # (B, J, N, C)
             similarity = y @ y.transpose(-2, -1)
-            least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
+            least = _largest(similarity, self.neighbours)
             near = similarity.ge_(least)
             root = near.sum(dim=-1, keepdim=True).rsqrt()
         aggregate = (near @ (root * _dense(x, self.V).transpose(1, 2))).mul_(root)
-        update = _dense(x, self.U) + aggregate.transpose(1, 2)
+        update = _dense(x, self.U, aggregate.transpose(1, 2))
         # Frames are the channels of the norm: it averages over batch, joints and width.
         return added(_rectified(x, self.batch_norm(update.flatten(2))), residual, scale)
 
 
+def _largest(x: Tensor, n: int) -> Tensor:
+    """The n-th largest value along the last axis, which is kept with length 1; ties all count."""
+    if n > _FEW or not (x.is_cpu and fused.ready(x)):
+        return x.topk(n, dim=-1).values[..., -1:]
+    # Some passes that find a maximum take a fraction of a partial sort. What was found is put out
+    # of the way, and back in the end.
+    found = []
+    for _ in range(n - 1):
+        value, place = x.max(dim=-1, keepdim=True)
+        x.scatter_(-1, place, -torch.inf)
+        found.append((value, place))
+    least = x.amax(dim=-1, keepdim=True)
+    for value, place in found:
+        x.scatter_(-1, place, value)
+    return least
+
+
 def _rectified(x: Tensor, y: Tensor) -> Tensor:
     """ReLU of ``x + y``, y of any shape with as many elements, in the order of x."""
-    y = x + y.view_as(x)
-    return torch.relu(y) if torch.is_grad_enabled() else y.relu_()
+    y = y.view_as(x)
+    return torch.relu(x + y) if torch.is_grad_enabled() else y.add_(x).relu_()
 
 
 def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ class Signals:
         index: (B, N) or (1, N) int64, their indices in the source sequence.
         keys: (B, N, C), one descriptor per frame, for pruners that require "keys".
         attention: queries and keys of the temporal attention of the block before, for
-            "attention"; see :data:`h2ot_core.layers.Tap`.
+            "attention"; see :class:`h2ot_core.layers.Tap`.
         poses: (B, N, J, 2), the normalised 2D input poses, for "poses".
         noise: (B, N) or (1, N), takes the place of a pruner's seeded noise.
     """
