@@ -15,6 +15,11 @@ import psutil
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "numpy", "fvcore", "thop")
+# What decides how memory is had on a CPU, and with it speed; told where it is set.
+_MEMORY = (
+    "THP_MEM_ALLOC_ENABLE", "LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX",
+)  # fmt: skip
 # Code whose change makes earlier measurements those of another program.
 _MEASURED = ("h2ot_core", "bench")
 
@@ -28,9 +33,10 @@ def environment(threads: int) -> dict[str, Any]:
 
     Returns:
         Plain values: system, cpu, cores, memory_bytes, gpu, driver, threads, python, the versions
-        of packages, h2ot's among them, code (a hash of it), commit and dirty. ``fingerprint`` is
-        equal for measurements that may be put side by side; it holds the code's hash instead of
-        its version, commit and dirty flag, which may change without it.
+        of packages, h2ot's among them, settings of memory that the process was given, code (a hash
+        of it), commit and dirty. ``fingerprint`` is equal for measurements that may be put side by
+        side; it holds the code's hash instead of its version, commit and dirty flag, which may
+        change without it.
     """
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
@@ -41,6 +47,7 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         **_gpu(),
+        **{name: os.environ[name] for name in _MEMORY if os.environ.get(name)},
         "code": _code_hash(),
     }
     text = repr(sorted(facts.items()))

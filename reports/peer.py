@@ -48,7 +48,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         for one in found
     )
     sheet.to_csv(folder / "peers.csv", index=False)
-    parts = ["## Beside published code", _TEXT, sheet.to_markdown(index=False)]
+    parts = ["## Beside published code", _TEXT, sheet.to_markdown(index=False, disable_numparse=True)]
     return [*parts, "[peers.csv](peers.csv)"]
 
 

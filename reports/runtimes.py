@@ -48,14 +48,17 @@ class Found:
     reason: str = ""
 
 
-def collect(records: Sequence[Record]) -> dict[tuple[Case, str], dict[str, Found]]:
-    """Case and tag of a group timed together to its runtimes; the last group of each case."""
-    found: dict[tuple[Case, str], dict[str, Found]] = {}
+def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, Found]]]:
+    """Groups of cases that were timed in turn, each case with its runtimes.
+
+    Of several groups of the same cases the last, which may be of other runtimes or weights.
+    """
+    found: dict[str, dict[Case, dict[str, Found]]] = {}
     for record in records:
         if record.metric not in METRICS:
             continue
         name, _, tag = record.group.partition("@")
-        one = found.setdefault((record.case, tag), {}).setdefault(name, Found())
+        one = found.setdefault(tag, {}).setdefault(record.case, {}).setdefault(name, Found())
         if record.status != "ok":
             one.reason = f"{record.status}: {record.reason}"
         elif record.metric == LATENCY:
@@ -65,8 +68,8 @@ def collect(records: Sequence[Record]) -> dict[tuple[Case, str], dict[str, Found
         else:
             drift = dict(zip(record.labels, record.values, strict=True))
             one.drift_mm = (drift["mean"], drift["max"])
-    last = {case: tag for case, tag in found}
-    return {key: value for key, value in found.items() if last[key[0]] == key[1]}
+    last = {frozenset(cases): cases for cases in found.values()}
+    return list(last.values())
 
 
 def speed_up(own: Found, reference: Found) -> Estimate | None:
@@ -91,14 +94,15 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     sheet = pd.DataFrame(
         {
             **_line(case, name, one, by_name),
-            **_gained(case, tag, name, found, flops),
+            **_gained(case, name, group, flops),
             "reason": one.reason,
         }
-        for (case, tag), by_name in found.items()
+        for group in found
+        for case, by_name in group.items()
         for name, one in by_name.items()
     )
     sheet.to_csv(folder / "runtimes.csv", index=False)
-    return ["## Runtimes", _TEXT, sheet.to_markdown(index=False), "[runtimes.csv](runtimes.csv)"]
+    return ["## Runtimes", _TEXT, sheet.to_markdown(index=False, disable_numparse=True), "[runtimes.csv](runtimes.csv)"]
 
 
 def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
@@ -124,14 +128,12 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
 
 def _gained(
     case: Case,
-    tag: str,
     name: str,
-    found: Mapping[tuple[Case, str], Mapping[str, Found]],
+    group: Mapping[Case, Mapping[str, Found]],
     flops: Mapping[Case, float],
 ) -> dict[str, str]:
     """What pruning gains in the same runtime, and what its FLOPs imply."""
-    base = found.get((case.baseline, tag), {}).get(name)
-    own = found[case, tag][name]
+    base, own = group.get(case.baseline, {}).get(name), group[case][name]
     ratio = None
     if base is not None and case != case.baseline:
         ratio = speed_up(own, base)

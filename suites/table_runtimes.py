@@ -40,9 +40,8 @@ def in_runtimes(request: pytest.FixtureRequest) -> Found:
     records = store.read(option("--store"))
 
     def samples(case: Case, name: str) -> list[float]:
-        own = [
-            r for r in records if r.case == replace(case, **where) and r.group == job.group(name)
-        ]
+        case = replace(case, **where)
+        own = [r for r in records if r.case == case and r.group == job.group(case, name)]
         reasons = [r.reason for r in own if r.metric == DRIFT and r.status != "ok"]
         if reasons:
             pytest.skip(reasons[0])

@@ -55,6 +55,16 @@ def test_it_is_told(name: str) -> None:
     assert TOLD[name](environment(7)[name])
 
 
+def test_settings_of_memory_make_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    usual = environment.__wrapped__(7)
+    assert "THP_MEM_ALLOC_ENABLE" not in usual
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    changed = environment.__wrapped__(7)
+    assert changed["THP_MEM_ALLOC_ENABLE"] == "1"
+    assert changed["fingerprint"] != usual["fingerprint"]
+
+
 def test_it_is_plain() -> None:
     told = environment(7)
     assert json.loads(json.dumps(told)) == told

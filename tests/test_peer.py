@@ -158,6 +158,11 @@ def test_our_side_in_another_runtime(checkout: Checkout, said: Said, tmp_path: P
     status, out, err = said(f"--peer {checkout()} {SIZES} --runtime bf16 --store {records}")
     assert status == 0, err
     assert "ours as bf16" in out
+    told = re.search(r"by (\S+) of the largest at most, (\S+) in the mean", out)
+    assert told
+    assert 0 < float(told[2]) < float(told[1]) < 0.5
+    (difference, *_) = store.read(records)
+    assert difference.labels[-2:] == ("runtime, largest", "runtime, mean")
     assert {r.protocol["runtime"] for r in store.read(records)} == {"bf16"}
     assert "bf16" in build_report(records, tmp_path / "out").read_text()
 

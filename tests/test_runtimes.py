@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -20,7 +21,8 @@ from bench.record import Record
 from bench.runtimes import RUNTIMES, measure, onnx_session, torch_modes
 from bench.runtimes.base import Runtime, Unavailable
 from bench.runtimes.command import NAMES
-from h2ot_core import Hourglass, build, load_published
+from h2ot_core import Hourglass, build, load_published, weights
+from reports import runtimes as reports_runtimes
 from reports.build import build as build_report
 from reports.runtimes import collect, speed_up
 
@@ -231,6 +233,53 @@ def test_every_runtime_is_told_of(
     assert (tmp_path / "out/runtimes.csv").read_text().count("\n") == 5
 
 
+def test_errors_with_weights_of_ones_own(
+    stand_ins: list[str], motion: MotionSource, tmp_path: Path
+) -> None:
+    model = build(**CASE.build_arguments())
+    load_published(model, given.weights(model))
+    weights.save(model, tmp_path / "own.safetensors")
+    path = tmp_path / "records.jsonl"
+    own = replace(job(motion, 1), weights=tmp_path / "own.safetensors")
+    measure.run(own, path, quiet=True)
+    errors = {
+        r.group.partition("@")[0]: r.values[0]
+        for r in store.read(path)
+        if r.metric == measure.ERROR
+    }
+    windows = motion.windows(CASE.frames, limit=8)
+    targets = torch.stack([torch.from_numpy(w.target.copy()) for w in windows])
+    x = torch.stack([torch.from_numpy(w.input.copy()) for w in windows])
+    with torch.no_grad():
+        y = model.eval()(x)
+    y = y - y[:, :, :1]
+    for name, factor in (("eager", 1.0), ("moved", 1.001)):
+        wanted = 1000 * (factor * y - targets).norm(dim=-1).mean()
+        assert errors[name] == pytest.approx(float(wanted), rel=1e-5)
+    report = build_report(path, tmp_path / "out").read_text()
+    assert f"{errors['moved'] - errors['eager']:+.3f}" in report
+
+
+def test_what_pruning_gains_stands_beside_what_is_implied(
+    stand_ins: list[str], motion: MotionSource, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    both = replace(job(motion, 6), cases=[CASE, CASE.baseline])
+    measure.run(both, path, quiet=True)
+    sheet = reports_runtimes.section(store.read(path), tmp_path)
+    table = pd.read_csv(tmp_path / "runtimes.csv").set_index(["configuration", "runtime"])
+    assert len(sheet) == 4
+    row = table.loc[CASE.label, "eager"]
+    flops = {r.case: r.values[0] for r in store.read(path) if r.metric == "flops_full"}
+    implied = flops[CASE.baseline] / flops[CASE]
+    assert row["implied by FLOPs"] == pytest.approx(implied, abs=0.01)
+    gained = float(row["speed-up over no pruning"].split()[0])
+    assert float(row["share of implied"].rstrip("%")) == pytest.approx(
+        100 * gained / implied, abs=1
+    )
+    assert pd.isna(table.loc[CASE.baseline.label, "eager"]["share of implied"])
+
+
 def record(name: str, part: int, *values: float, session: str = "one", tag: str = "t") -> Record:
     return Record(
         case=CASE, metric=measure.LATENCY, unit="s", values=values, group=f"{name}@{tag}",
@@ -243,7 +292,8 @@ def test_speed_up_pairs_turns_of_one_session() -> None:
     records += [record("onnx", i, 1.0 + i / 2) for i in range(2)]
     records += [record("onnx", 2, 9.0, session="another"), record("old", 0, 1.0, tag="u")]
     records = [records[-1], *records[:-1]]
-    (by_name,) = collect(records).values()
+    *_, group = collect(records)
+    by_name = group[CASE]
     ratio = speed_up(by_name["onnx"], by_name["eager"])
     assert ratio is not None
     assert (ratio.value, ratio.n) == (pytest.approx(2.0), 2)

@@ -57,10 +57,19 @@ class Job:
         """The runtimes, the reference first."""
         return tuple(dict.fromkeys((REFERENCE, *self.runtimes)))
 
-    def group(self, name: str) -> str:
-        """What is timed together, and which of it this is."""
+    @property
+    def together(self) -> list[list[Case]]:
+        """Cases with one baseline, which are timed in turn."""
+        found: dict[Case, list[Case]] = {}
+        for case in dict.fromkeys(self.cases):
+            found.setdefault(case.baseline, []).append(case)
+        return list(found.values())
+
+    def group(self, case: Case, name: str) -> str:
+        """The name of a runtime, and of what is timed together with the case."""
         weights = Weights.of(self.weights).sha256 if self.weights else "rule"
-        text = " ".join((*sorted(self.names), weights))
+        others = sorted(one.key for one in self.cases if one.baseline == case.baseline)
+        text = " ".join((*sorted(self.names), weights, *others))
         return f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -83,24 +92,15 @@ def run(job: Job, path: Path, *, quiet: bool = False) -> None:
     threads = {case.threads for case in job.cases} - {0}
     if len(threads) == 1:
         torch.set_num_threads(threads.pop())
-    together = _together(job.cases)
     with sweep.opened(path) as (store, stamp):
         # What their FLOPs imply stands beside what pruning gains.
         context = Context(job.motion)
         sweep.take(METRICS["counts"], job.cases, store, context, stamp, quiet)
-        with sweep.progress("runtimes", len(together), quiet) as tick:
-            for cases in together:
+        with sweep.progress("runtimes", len(job.together), quiet) as tick:
+            for cases in job.together:
                 if not all(_done(job, case, store) for case in cases):
                     _measure(job, cases, store, stamp)
                 tick(cases[0].label)
-
-
-def _together(cases: Sequence[Case]) -> list[list[Case]]:
-    """Cases with one baseline, to be timed in turn."""
-    found: dict[Case, list[Case]] = {}
-    for case in dict.fromkeys(cases):
-        found.setdefault(case.baseline, []).append(case)
-    return list(found.values())
 
 
 def _done(job: Job, case: Case, store: Store) -> bool:
@@ -108,9 +108,9 @@ def _done(job: Job, case: Case, store: Store) -> bool:
         r.group for r in store.records if r.case == case and r.metric == DRIFT and r.status != "ok"
     }
     return all(
-        (case, LATENCY, job.group(name), part) in store
+        (case, LATENCY, job.group(case, name), part) in store
         for name in job.names
-        if job.group(name) not in given_up
+        if job.group(case, name) not in given_up
         for part in range(job.rounds)
     )
 
@@ -130,7 +130,7 @@ Keep = Callable[..., None]
 def _measure(job: Job, cases: Sequence[Case], store: Store, stamp: Mapping[str, Any]) -> None:
     def keep(case: Case, metric: str, name: str, part: int = 0, **found: Any) -> None:
         record = Record(
-            case=case, metric=metric, group=job.group(name), part=part, **found, **stamp
+            case=case, metric=metric, group=job.group(case, name), part=part, **found, **stamp
         )
         store.append([record])
 
