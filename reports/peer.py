@@ -48,8 +48,8 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         for one in found
     )
     sheet.to_csv(folder / "peers.csv", index=False)
-    parts = ["## Beside published code", _TEXT, sheet.to_markdown(index=False, disable_numparse=True)]
-    return [*parts, "[peers.csv](peers.csv)"]
+    table = sheet.to_markdown(index=False, disable_numparse=True)
+    return ["## Beside published code", _TEXT, table, "[peers.csv](peers.csv)"]
 
 
 def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:

@@ -102,7 +102,8 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         for name, one in by_name.items()
     )
     sheet.to_csv(folder / "runtimes.csv", index=False)
-    return ["## Runtimes", _TEXT, sheet.to_markdown(index=False, disable_numparse=True), "[runtimes.csv](runtimes.csv)"]
+    table = sheet.to_markdown(index=False, disable_numparse=True)
+    return ["## Runtimes", _TEXT, table, "[runtimes.csv](runtimes.csv)"]
 
 
 def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
