@@ -25,7 +25,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
 
 MADE: set[type[nn.Module]] = {
-    nn.Linear, nn.LayerNorm, nn.GELU, nn.Tanh, nn.Dropout, nn.Sequential,
+    nn.BatchNorm1d, nn.Conv1d, nn.Dropout, nn.GELU, nn.LayerNorm, nn.Linear, nn.Sequential, nn.Tanh,
 }  # fmt: skip
 """Kinds of modules that may be left out, see :func:`untouched`; layers of this package join in."""
 

@@ -16,6 +16,7 @@ from h2ot_core import fused, lean
 # Attention weights held at once by an attention that is listened to, in elements: 4 MB stay in the
 # cache of a CPU.
 _WEIGHTS = 2**20
+_FEW = 128  # tokens up to which queries, keys and values come from one product
 
 
 class Tap(list[tuple[Tensor, Tensor]]):
@@ -143,10 +144,16 @@ class Attention(nn.Module):
     def _fused(
         self, x: Tensor, tap: Tap | None, residual: Tensor | None, scale: Tensor | None
     ) -> Tensor:
-        """Queries, keys and values from a product each, so that no two share their memory."""
-        weight, bias = self.qkv.weight.chunk(3), self.qkv.bias
-        biases = (None,) * 3 if bias is None else bias.chunk(3)
-        q, k, v = (fused.linear(x, w, b) for w, b in zip(weight, biases, strict=True))
+        """Queries, keys and values from a product each, so that no two share their memory.
+
+        Of few tokens among streams they come from one, since each product costs its start.
+        """
+        if self.along == "spatial" and x.shape[:3].numel() <= _FEW:
+            q, k, v = fused.layer(x, self.qkv).chunk(3, dim=-1)
+        else:
+            weight, bias = self.qkv.weight.chunk(3), self.qkv.bias
+            biases = (None,) * 3 if bias is None else bias.chunk(3)
+            q, k, v = (fused.linear(x, w, b) for w, b in zip(weight, biases, strict=True))
         if tap is not None:
             split = (t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4) for t in (q, k))
             tap.append(tuple(split))  # type: ignore[arg-type]

@@ -112,7 +112,8 @@ def _shown(result: Any, job: Any) -> str:
     if apart.double is not None:
         said += (
             f"; in float32, where rounding settles near ties, {apart.largest:.1e}, "
-            f"for 99% of them within {apart.quantile:.1e}"
+            f"for 99% of them within {apart.quantile:.1e} (the published code from itself, the "
+            f"last bit of its input changed: {apart.nudged:.1e})"
         )
     if apart.runtime is not None:
         said += (

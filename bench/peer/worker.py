@@ -103,9 +103,16 @@ class _Side:
         model = (_ours if self.ours else _theirs)(self.setup, tensors)
         return model.eval().to(self.device)
 
-    def check(self, out: str, dtype: str) -> dict[str, Any]:
-        """Write the output of the first batch to a file, the frames that are published of it."""
-        x = self.inputs[0].to(self.device, getattr(torch, dtype))
+    def check(self, out: str, dtype: str, nudged: bool = False) -> dict[str, Any]:
+        """Write the output of the first batch to a file, the frames that are published of it.
+
+        ``nudged`` changes the last bit of most of the input first.
+        """
+        x = self.inputs[0]
+        if nudged:
+            steps = torch.randint(-1, 2, x.shape, generator=torch.Generator().manual_seed(0))
+            x = x * (1 + torch.finfo(x.dtype).eps * steps)
+        x = x.to(self.device, getattr(torch, dtype))
         noise = self.noise.to(x.device, x.dtype) if self.noise is not None else None
         with _computing_in(x.dtype), torch.inference_mode():
             model = self.model if dtype == "float32" else self._built().to(x.dtype)

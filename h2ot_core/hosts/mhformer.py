@@ -179,9 +179,8 @@ class MHFormer(AbstractHost):
         for i in range(1, _HYPOTHESES + 1):
             encoder = self.get_submodule(f"Transformer_encoder_{i}")
             tracks = tracks + encoder(self.get_submodule(f"norm_{i}")(tracks))
-            tokens = self.get_submodule(f"embedding_{i}")(tracks).transpose(1, 2)
-            tokens = tokens + self.get_parameter(f"pos_embed_{i}")
-            hypotheses.append(self.pos_drop(tokens))
+            tokens = _embedded(tracks, self.get_submodule(f"embedding_{i}"))
+            hypotheses.append(self.pos_drop(tokens + self.get_parameter(f"pos_embed_{i}")))
         return torch.stack(hypotheses, dim=2)
 
     def steps(self) -> tuple[Step, ...]:
@@ -195,8 +194,8 @@ class MHFormer(AbstractHost):
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, 3, C) to (B, N, J, 3)."""
-        y = self.regression(self.norm(x.flatten(2)).transpose(1, 2))
-        return y.transpose(1, 2).unflatten(2, (self.joints, 3))
+        y = _regressed(self.norm(x.flatten(2)), self.regression)
+        return y.unflatten(2, (self.joints, 3))
 
 
 def _embedding(frames: int, tracks: int, width: int) -> nn.Module:
@@ -207,3 +206,22 @@ def _embedding(frames: int, tracks: int, width: int) -> nn.Module:
     return nn.Sequential(
         convolution, nn.BatchNorm1d(width, momentum=0.1), nn.ReLU(), nn.Dropout(0.25)
     )
+
+
+def _embedded(tracks: Tensor, layer: Any) -> Tensor:
+    """Tracks (B, 2J, F) to tokens (B, F, C)."""
+    plain = type(layer) is nn.Conv1d and not layer.training
+    if plain and fused.ready(tracks) and fused.untouched(layer):
+        return fused.linear(tracks.transpose(1, 2), layer.weight.squeeze(-1), layer.bias)
+    return layer(tracks).transpose(1, 2)
+
+
+def _regressed(x: Tensor, layers: Any) -> Tensor:
+    """A batch norm of channels and a linear layer, in sequence; (B, N, C) to (B, N, C')."""
+    if not fused.ready(x) or layers.training or not fused.untouched(layers, *layers):
+        return layers(x.transpose(1, 2)).transpose(1, 2)
+    norm, convolution = layers
+    weight = convolution.weight.squeeze(-1)
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = convolution.bias + weight @ (norm.bias - norm.running_mean * scale)
+    return fused.linear(x, weight * scale, bias)
