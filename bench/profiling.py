@@ -13,11 +13,14 @@ import h2ot_core
 
 _PRODUCTS = (
     "aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear_pointwise",
-    "aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::cudnn_convolution",
-    "aten::_cdist_forward", "aten::_euclidean_dist",
+    "mkldnn::_convolution_pointwise", "aten::mkldnn_convolution", "aten::_slow_conv2d_forward",
+    "aten::cudnn_convolution", "aten::_cdist_forward", "aten::_euclidean_dist",
 )  # fmt: skip
 # By the operator itself or, on a GPU, by that which starts its kernel.
-_ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention", "_cudnn_attention")
+_ATTENTION = (
+    "_scaled_dot_product", "_efficient_attention", "_flash_attention", "_cudnn_attention",
+    "aten::_softmax",
+)  # fmt: skip
 _WARMUP = 3
 
 
