@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -469,13 +469,13 @@ def _count(given: argparse.Namespace) -> None:
     own = _own_case(given)
     if given.modules and own is None:
         raise UsageError("--modules goes with one configuration; give --host or --scheme")
-    checked: set[Any] = set()
     if own is not None:
-        lines = [{"row": "1", "case": own.label, **_counted(own, checked)}]
+        lines = [{"row": "1", "case": own.label, **_counted([own])[own]}]
     else:
         numbers = list(dict.fromkeys(given.table or TABLES))
         printed = [row for number in numbers for row in rows(number)]
-        lines = [_count_row(row, checked, with_table=len(numbers) > 1) for row in printed]
+        counts = _counted([case for row in printed if (case := row.case())])
+        lines = [_count_row(row, counts, with_table=len(numbers) > 1) for row in printed]
     present = dict.fromkeys(name for line in lines for name in line)
     # Counts come last, and the note after them, whatever columns the tables have.
     columns = [name for name in present if name not in _COUNTED]
@@ -506,12 +506,14 @@ def _write_csv(file: TextIO, columns: Sequence[str], lines: Sequence[dict[str, s
     writer.writerows(lines)
 
 
-def _count_row(row: PaperRow, checked: set[Any], *, with_table: bool) -> dict[str, str]:
+def _count_row(
+    row: PaperRow, counts: Mapping[Case, Mapping[str, str]], *, with_table: bool
+) -> dict[str, str]:
     line = {"table": str(row.table)} if with_table else {}
     line["row"] = str(row.number)
     line.update({name: text for name, text in row.cells.items() if name in DESCRIPTIVE})
     case = row.case()
-    line.update(_counted(case, checked) if case else dict.fromkeys(_COUNTED[:3], ""))
+    line.update(counts[case] if case else dict.fromkeys(_COUNTED[:3], ""))
     line["paper_param_m"], line["paper_flops_g"] = row.cells["param_m"], row.cells["flops_g"]
     columns = ("param_m", "flops_g", "r", "b")
     notes = [m.reason for m in remarks(row) if m.column in columns]
@@ -523,27 +525,18 @@ def _count_row(row: PaperRow, checked: set[Any], *, with_table: bool) -> dict[st
     return line
 
 
-_counts: dict[Case, dict[str, str]] = {}
+def _counted(cases: Sequence[Case]) -> dict[Case, dict[str, str]]:
+    """Both counts of every case, as text."""
+    from bench.counting import count_all
 
-
-def _counted(case: Case, checked: set[Any]) -> dict[str, str]:
-    """Both counts of a case; cross-checked once per pair of strategies."""
-    from bench import counters
-
-    if case in _counts:
-        return _counts[case]
-    model, x = counters.blank_model(case.build_arguments())
-    count = counters.count(model, x)
-    kind = (case.host, case.prune, case.recover, case.pipeline, case.options)
-    if kind not in checked:
-        counters.cross_check(model, x, count)
-        checked.add(kind)
-    _counts[case] = {
-        "param_m": millions(sum(p.numel() for p in model.parameters())),
-        "flops_paper_g": giga(count.flops_paper),
-        "flops_full_g": giga(count.flops_full, 3),
+    return {
+        case: {
+            "param_m": millions(found.parameters),
+            "flops_paper_g": giga(found.flops_paper),
+            "flops_full_g": giga(found.flops_full, 3),
+        }
+        for case, found in count_all(cases).items()
     }
-    return _counts[case]
 
 
 def _print_modules(own: Case) -> None:

@@ -7,7 +7,7 @@ import io
 import runpy
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cli, counters, rounds, store, sweep
+from bench import cli, counters, counting, rounds, store, sweep
 from bench.case import Case
 from bench.cli import main
 from bench.metrics import METRICS
@@ -58,9 +58,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     """Do not count; note what would be."""
     asked: list[Case] = []
 
-    def stand_in(case: Case, checked: set[Any]) -> dict[str, str]:
-        asked.append(case)
-        return dict.fromkeys(OURS, "1.00")
+    def stand_in(cases: Sequence[Case]) -> dict[Case, dict[str, str]]:
+        asked.extend(cases)
+        return {case: dict.fromkeys(OURS, "1.00") for case in cases}
 
     monkeypatch.setattr(cli, "_counted", stand_in)
     return asked
@@ -116,6 +116,21 @@ def test_counts_of_a_table_as_printed(said: Said, monkeypatch: pytest.MonkeyPatc
     assert lines[2]["paper_flops_g"] == "167.52"
     assert "pooling" in lines[2]["note"]
     assert len(checked) == len(set(checked)) == 6  # once per pair of strategies
+
+
+@pytest.mark.slow
+def test_many_counts_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = (("depth", 2), ("heads", 2), ("width", 16))
+    cases = [
+        Case(host="mixste", frames=27, prune=prune, recover="tri", r=(r,), b=(1,), options=sizes)
+        for r in (3, 5, 7, 9)
+        for prune in ("tps", "tpmo")
+    ]
+    whole = counting.count_all(cases)
+    assert list(map(set, (whole, cases))) == [set(cases)] * 2
+    monkeypatch.setattr(counting, "_MANY", len(cases) + 1)
+    assert counting.count_all(cases) == whole
+    assert len({found.flops_full for found in whole.values()}) == 4
 
 
 def test_count_of_one_configuration(said: Said, tmp_path: Path) -> None:
