@@ -130,7 +130,7 @@ def test_many_counts_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(map(set, (whole, cases))) == [set(cases)] * 2
     monkeypatch.setattr(counting, "_MANY", len(cases) + 1)
     assert counting.count_all(cases) == whole
-    assert len({found.flops_full for found in whole.values()}) == 4
+    assert len({found.flops_full for found in whole.values()}) == len(cases)
 
 
 def test_count_of_one_configuration(said: Said, tmp_path: Path) -> None:
