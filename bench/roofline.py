@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import h2ot_core
 from bench.case import Case
 from bench.visits import visit
+from h2ot_core import fused
 
 aten = torch.ops.aten
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices
@@ -41,6 +42,8 @@ _PICKING = {aten.gather, aten.index, aten.index_select, aten.take_along_dim, ate
 def peak_flops(device: str, dtype: str, *, side: int | None = None) -> list[float]:
     """Rates of a large square matrix product, in FLOP/s; one per repetition, the best counts.
 
+    Taken by PyTorch's own product and, where it is another, by that of the models' linear layers.
+
     Args:
         device: "cpu" or "cuda".
         dtype: such as "float32", by its name in torch. On a GPU float32 is as exact as
@@ -48,8 +51,12 @@ def peak_flops(device: str, dtype: str, *, side: int | None = None) -> list[floa
         side: of the matrices; a size that fills the device if left out.
     """
     n = side or _SIDE[device]
-    a, b, out = (torch.ones(n, n, device=device, dtype=getattr(torch, dtype)) for _ in range(3))
-    return [2 * n**3 / s for s in _seconds(lambda: torch.mm(a, b, out=out), out.device)]
+    a, b, out = (torch.rand(n, n, device=device).to(getattr(torch, dtype)) for _ in range(3))
+    with torch.inference_mode():
+        seconds = _seconds(lambda: torch.mm(a, b, out=out), out.device)
+        if out.is_cpu and fused.ready(a):
+            seconds += _seconds(lambda: fused.linear(a, b, None), out.device)
+    return [2 * n**3 / s for s in seconds]
 
 
 def bandwidth(device: str, *, size: int | None = None) -> list[float]:

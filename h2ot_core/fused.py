@@ -93,14 +93,14 @@ def plain() -> Iterator[None]:
 def ready(x: Tensor) -> bool:
     """Whether layers may run on ``x`` through this module.
 
-    They may without gradients, on a CPU for float32 and bfloat16 values, and with nothing watching
-    single operators: no compilation, tracing, autocast, dispatch mode or function transform. On a
-    CUDA device they may also be compiled, since the operators there are PyTorch's own.
+    They may without gradients and autocast, on a CPU for float32 and bfloat16 values, and with
+    nothing watching single operators: no compilation, tracing, dispatch mode or function transform.
+    On a CUDA device they may also be compiled, since the operators there are PyTorch's own.
     """
     if not _wanted or type(x) is not Tensor or torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
-        return x.is_cuda
+        return x.is_cuda and not torch.is_autocast_enabled("cuda")
     kind = "cpu" if x.is_cpu else "cuda"
     return (
         (x.is_cuda or (x.is_cpu and x.dtype in TYPES and torch._C._get_mkldnn_enabled()))

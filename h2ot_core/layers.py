@@ -157,7 +157,8 @@ class Attention(nn.Module):
         if tap is not None:
             split = (t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4) for t in (q, k))
             tap.append(tuple(split))  # type: ignore[arg-type]
-        if tap is not None and q.is_cpu:
+        # In 16 bits the weights would be rounded before their softmax.
+        if isinstance(tap, Tap) and q.is_cpu and q.dtype == torch.float32:
             y, received = _weighed(q, k, v, self.heads)
             tap.received.append(received)
         else:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.case import Case
 from bench.record import Record
-from bench.statistics import Estimate, interleaved_ratio
+from bench.statistics import Estimate, rounds_ratio
 from bench.units import rounded
 
 LATENCY = "runtime_latency_s"
@@ -51,14 +51,15 @@ class Found:
 def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, Found]]]:
     """Groups of cases that were timed in turn, each case with its runtimes.
 
-    Of several groups of the same cases the last, which may be of other runtimes or weights.
+    A group is left out if its cases are all in a later one, which may be of other runtimes.
     """
     found: dict[str, dict[Case, dict[str, Found]]] = {}
     for record in records:
         if record.metric not in METRICS:
             continue
         name, _, tag = record.group.partition("@")
-        one = found.setdefault(tag, {}).setdefault(record.case, {}).setdefault(name, Found())
+        found[tag] = found.pop(tag, {})  # the order is that of the latest records
+        one = found[tag].setdefault(record.case, {}).setdefault(name, Found())
         if record.status != "ok":
             one.reason = f"{record.status}: {record.reason}"
         elif record.metric == LATENCY:
@@ -68,16 +69,21 @@ def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, Found]]]:
         else:
             drift = dict(zip(record.labels, record.values, strict=True))
             one.drift_mm = (drift["mean"], drift["max"])
-    last = {frozenset(cases): cases for cases in found.values()}
-    return list(last.values())
+    groups = list(found.values())
+    return [
+        group
+        for i, group in enumerate(groups)
+        if not any(group.keys() <= later.keys() for later in groups[i + 1 :])
+    ]
 
 
 def speed_up(own: Found, reference: Found) -> Estimate | None:
     """Over the reference, from the turns that both were timed in."""
-    both = sorted(set(own.turns) & set(reference.turns))
-    if not both:
-        return None
-    return interleaved_ratio([own.turns[t] for t in both], [reference.turns[t] for t in both])
+    both = own.turns.keys() & reference.turns.keys()
+    return rounds_ratio(
+        {part: own.turns[part, session] for part, session in both},
+        {part: reference.turns[part, session] for part, session in both},
+    )
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:

@@ -126,6 +126,7 @@ def test_many_counts_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         for r in (3, 5, 7, 9)
         for prune in ("tps", "tpmo")
     ]
+    monkeypatch.setattr(counting.psutil, "cpu_count", lambda logical: 2)
     whole = counting.count_all(cases)
     assert list(map(set, (whole, cases))) == [set(cases)] * 2
     monkeypatch.setattr(counting, "_MANY", len(cases) + 1)

@@ -198,6 +198,50 @@ def test_hooks_hear_what_they_would_hear(path: str, training: bool) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 
 
+def test_what_a_hook_was_given_stays_as_it_was() -> None:
+    model = _model("motionagformer")
+    heard: list[Tensor] = []
+    graph = model.host.layers[0].graph_spatial.mixer
+    graph.batch_norm.register_forward_hook(lambda m, args, y: heard.extend([y, y.clone()]))
+    with torch.no_grad():
+        model(_input(model))
+    assert torch.equal(*heard)
+
+
+def _wide(model: Any) -> None:
+    model.host.embedding_1 = nn.Conv1d(34, 32, kernel_size=3, padding=1)
+
+
+def _dropping(model: Any) -> None:
+    norm, convolution = model.host.regression
+    model.host.regression = nn.Sequential(norm, nn.Dropout(0.5), convolution).eval()
+
+
+def _without_moments(model: Any) -> None:
+    norm, convolution = model.host.regression
+    norm = nn.BatchNorm1d(norm.num_features, track_running_stats=False)
+    model.host.regression = nn.Sequential(norm, convolution).eval()
+
+
+def _recalibrating(model: Any) -> None:
+    model.host.regression[0].train()
+
+
+@pytest.mark.parametrize("change", [_wide, _dropping, _without_moments, _recalibrating])
+def test_other_layers_in_mhformer_are_called(change: Any) -> None:
+    model = _model("mhformer")
+    change(model)
+    other = copy.deepcopy(model)
+    x = _input(model)
+    with torch.no_grad():
+        fast = model(x)
+        with fused.plain():
+            plain = other(x)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
+    for one, same in zip(model.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(one, same)
+
+
 @pytest.mark.parametrize("path", ["norm1", "attn", "attn.qkv", "mlp.fc1", "mlp.act"])
 def test_backward_hooks_hear_too(path: str) -> None:
     model = _model("mixste").train()

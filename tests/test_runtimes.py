@@ -19,7 +19,7 @@ from bench.data.windows import MotionSource
 from bench.errors import UsageError
 from bench.record import Record
 from bench.runtimes import RUNTIMES, measure, onnx_session, torch_modes
-from bench.runtimes.base import Runtime, Unavailable
+from bench.runtimes.base import NOT_FINITE, Runtime, Unavailable
 from bench.runtimes.command import NAMES
 from h2ot_core import Hourglass, build, load_published, weights
 from reports import runtimes as reports_runtimes
@@ -159,6 +159,18 @@ def test_on_a_gpu(name: str, runtime: str, made: Made) -> None:
             assert apart(call(x), model(x)) < exact.get(runtime, 0.1)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["motionbert", "motionagformer", "mhformer"])
+def test_other_hosts_recorded_on_a_gpu(name: str, made: Made) -> None:
+    model, inputs = made(name)
+    model.to("cuda").check_finite = False
+    call = RUNTIMES["cuda_graph"].prepare(model, inputs[0].cuda())
+    with torch.inference_mode():
+        for x in (inputs[1].cuda(), inputs[2].cuda()):
+            assert apart(call(x), model(x)) < 1e-5
+
+
 # --- measuring ---------------------------------------------------------------------------------
 
 CASE = Case(
@@ -278,6 +290,76 @@ def test_what_pruning_gains_stands_beside_what_is_implied(
         100 * gained / implied, abs=1
     )
     assert pd.isna(table.loc[CASE.baseline.label, "eager"]["share of implied"])
+
+
+def test_what_fails_in_the_rounds_is_left_and_the_others_go_on(
+    stand_ins: list[str], motion: MotionSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def tiring(model: Hourglass, example: torch.Tensor) -> Any:
+        def call(x: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls > 8:  # the outputs of all inputs were looked at
+                raise torch.OutOfMemoryError("no more")
+            return model(x)
+
+        return call
+
+    monkeypatch.setitem(
+        measure.RUNTIMES, "tiring", Runtime(title="", available=lambda d: "", prepare=tiring)
+    )
+    path = tmp_path / "records.jsonl"
+    tired = replace(job(motion, 3), runtimes=("tiring", "moved"))
+    measure.run(tired, path, quiet=True)
+    found = [
+        (r.group.partition("@")[0], r.status)
+        for r in store.read(path)
+        if r.metric == measure.LATENCY
+    ]
+    assert found.count(("moved", "ok")) == found.count(("eager", "ok")) == 3
+    assert found.count(("tiring", "oom")) == 1
+    before = path.read_bytes()
+    measure.run(tired, path, quiet=True)
+    assert path.read_bytes() == before
+
+
+def test_without_the_reference_nothing_is_compared(
+    stand_ins: list[str], motion: MotionSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(measure.RUNTIMES, "eager", measure.RUNTIMES["broken"])
+    path = tmp_path / "records.jsonl"
+    measure.run(job(motion, 1), path, quiet=True)
+    reasons = {r.group.partition("@")[0]: r.reason for r in store.read(path) if r.group}
+    assert reasons.pop("eager") == "no such luck"
+    assert set(reasons.values()) == {"eager did not run, with which it is compared"}
+
+
+def test_output_that_is_not_finite_is_not_timed(
+    stand_ins: list[str], motion: MotionSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beyond(model: Hourglass, example: torch.Tensor) -> Any:
+        return lambda x: model(x) * torch.inf
+
+    monkeypatch.setitem(
+        measure.RUNTIMES, "moved", Runtime(title="", available=lambda d: "", prepare=beyond)
+    )
+    path = tmp_path / "records.jsonl"
+    measure.run(job(motion, 1), path, quiet=True)
+    (one,) = [r for r in store.read(path) if r.group.startswith("moved")]
+    assert (one.status, one.reason) == ("skipped", NOT_FINITE)
+
+
+def test_a_group_within_a_later_one_is_left_out() -> None:
+    base = replace(CASE.baseline, device="cpu")
+    first = [record("eager", 0, 1.0, tag="t"), record("bf16", 0, 1.0, tag="t")]
+    other = replace(record("eager", 0, 2.0, tag="u"), case=base)
+    both = [record("eager", 0, 2.0, tag="u"), other]
+    assert [set(group) for group in collect([*first, *both])] == [{CASE, base}]
+    # A group that is taken up again is the later one.
+    again = record("eager", 1, 1.0, tag="t")
+    assert [set(group) for group in collect([*first, *both, again])] == [{CASE, base}, {CASE}]
 
 
 def record(name: str, part: int, *values: float, session: str = "one", tag: str = "t") -> Record:

@@ -24,7 +24,7 @@ import h2ot_core
 from bench import timing
 from bench.peer.adapters import PEERS, Model
 from bench.runtimes import RUNTIMES
-from bench.runtimes.base import Unavailable
+from bench.runtimes.base import NOT_FINITE, Unavailable
 from bench.visits import visit
 from h2ot_core.losses import loss_of
 
@@ -156,9 +156,12 @@ class _Side:
     def moved(self) -> dict[str, Any]:
         """How far the runtime moves the output of the first batch, in shares of the largest."""
         x = self.inputs[0].to(self.device)
+        call = self._call(x)
         with torch.inference_mode():
             wanted = self.model(x).double()
-            apart = (self._call(x)(x).double() - wanted).abs() / wanted.abs().max()
+            apart = (call(x).double() - wanted).abs() / wanted.abs().max()
+        if not bool(apart.isfinite().all()):
+            raise Unavailable(f"runtime {self.setup['runtime']}: {NOT_FINITE}")
         return {"largest": float(apart.max()), "mean": float(apart.mean())}
 
     def memory(self) -> dict[str, Any]:

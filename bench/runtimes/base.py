@@ -18,6 +18,9 @@ Prepare = Callable[[Hourglass, Tensor], Call]
 """From a model and an example of its input to a call, see :attr:`Runtime.prepare`."""
 
 
+NOT_FINITE = "its poses are not finite: values beyond the range of its type"
+
+
 class Unavailable(NotApplicable):
     """The runtime cannot be had here, or not for this model; the message says why."""
 

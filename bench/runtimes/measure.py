@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bench.metrics import METRICS
 from bench.metrics.base import Context, excuse
 from bench.record import Record
 from bench.runtimes import RUNTIMES
-from bench.runtimes.base import Call, Unavailable
+from bench.runtimes.base import NOT_FINITE, Call, Unavailable
 from bench.store import Store
 from bench.visits import visit
 from bench.weights import Weights, load_weights
@@ -65,11 +66,14 @@ class Job:
             found.setdefault(case.baseline, []).append(case)
         return list(found.values())
 
+    @cached_property
+    def _weights(self) -> str:
+        return Weights.of(self.weights).sha256 if self.weights else "rule"
+
     def group(self, case: Case, name: str) -> str:
         """The name of a runtime, and of what is timed together with the case."""
-        weights = Weights.of(self.weights).sha256 if self.weights else "rule"
         others = sorted(one.key for one in self.cases if one.baseline == case.baseline)
-        text = " ".join((*sorted(self.names), weights, *others))
+        text = " ".join((*sorted(self.names), self._weights, *others))
         return f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -104,9 +108,7 @@ def run(job: Job, path: Path, *, quiet: bool = False) -> None:
 
 
 def _done(job: Job, case: Case, store: Store) -> bool:
-    given_up = {
-        r.group for r in store.records if r.case == case and r.metric == DRIFT and r.status != "ok"
-    }
+    given_up = {r.group for r in store.records if r.case == case and r.status != "ok"}
     return all(
         (case, LATENCY, job.group(case, name), part) in store
         for name in job.names
@@ -157,16 +159,17 @@ def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
             call, took_s = _prepared(name, model, inputs[0])
             poses = [_poses(call, x) for x in inputs]
             if not all(bool(y.isfinite().all()) for y in poses):
-                raise Unavailable("its poses are not finite: values beyond the range of its type")
+                raise Unavailable(NOT_FINITE)
         except Exception as error:  # the other runtimes go on, and the row says why
             keep(case, DRIFT, name, unit="", values=(), **excuse(error))
+            if name == REFERENCE:
+                _leave(job, case, keep)
+                return _Ready({}, inputs)
             continue
         calls[name] = call
         if name == REFERENCE:
             reference = poses
             scale = scale or _scale(case, job.motion, poses)
-        if not reference:
-            raise UsageError(f"{case.label} does not run in PyTorch itself")
         drift = drift_mm(poses, reference, scale or 1.0)
         protocol = {
             "prepare_s": took_s, "inputs": len(inputs) * case.batch, "scale": scale,
@@ -179,6 +182,14 @@ def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
             error_mm = _error_mm(model, job.motion, case.batch, poses)
             keep(case, ERROR, name, values=(error_mm,), **told)
     return _Ready(calls, inputs)
+
+
+def _leave(job: Job, case: Case, keep: Keep) -> None:
+    """Note that a case has nothing to be compared with."""
+    missing = Unavailable(f"{REFERENCE} did not run, with which it is compared")
+    for name in job.names:
+        if name != REFERENCE:
+            keep(case, DRIFT, name, unit="", values=(), **excuse(missing))
 
 
 def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
@@ -197,11 +208,16 @@ def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
     protocol = {"order": "forwards and backwards by turns", "clock": "wall, synchronised"}
     visits = [(case, name) for case, one in ready.items() for name in one.calls]
     for part in range(job.rounds):
-        for case, name in visits if part % 2 == 0 else reversed(visits):
+        for case, name in visits[:: 1 if part % 2 == 0 else -1]:
             call, inputs = ready[case].calls[name], ready[case].inputs
             x = inputs[part % len(inputs)]
-            with torch.inference_mode():
-                seconds = visit(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
+            try:
+                with torch.inference_mode():
+                    seconds = visit(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
+            except Exception as error:  # such as memory that others take by now
+                keep(case, LATENCY, name, part, unit="s", values=(), **excuse(error))
+                visits = [one for one in visits if one != (case, name)]
+                continue
             keep(case, LATENCY, name, part, unit="s", values=tuple(seconds), protocol=protocol)
 
 

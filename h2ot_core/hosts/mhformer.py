@@ -210,18 +210,42 @@ def _embedding(frames: int, tracks: int, width: int) -> nn.Module:
 
 def _embedded(tracks: Tensor, layer: Any) -> Tensor:
     """Tracks (B, 2J, F) to tokens (B, F, C)."""
-    plain = type(layer) is nn.Conv1d and not layer.training
-    if plain and fused.ready(tracks) and fused.untouched(layer):
+    if fused.ready(tracks) and _pointwise(layer):
         return fused.linear(tracks.transpose(1, 2), layer.weight.squeeze(-1), layer.bias)
     return layer(tracks).transpose(1, 2)
 
 
 def _regressed(x: Tensor, layers: Any) -> Tensor:
     """A batch norm of channels and a linear layer, in sequence; (B, N, C) to (B, N, C')."""
-    if not fused.ready(x) or layers.training or not fused.untouched(layers, *layers):
+    if not (fused.ready(x) and fused.untouched(layers) and _foldable(*layers)):
         return layers(x.transpose(1, 2)).transpose(1, 2)
     norm, convolution = layers
     weight = convolution.weight.squeeze(-1)
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     bias = convolution.bias + weight @ (norm.bias - norm.running_mean * scale)
     return fused.linear(x, weight * scale, bias)
+
+
+def _pointwise(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution over single frames, which is a linear layer."""
+    return (
+        type(layer) is nn.Conv1d
+        and fused.untouched(layer)
+        and not layer.training
+        and (layer.kernel_size, layer.stride, layer.groups) == ((1,), (1,), 1)
+        and layer.padding in ((0,), 0)
+    )
+
+
+def _foldable(*layers: nn.Module) -> bool:
+    """Whether layers are a batch norm of known moments and a linear layer that it goes into."""
+    if [type(layer) for layer in layers] != [nn.BatchNorm1d, nn.Conv1d]:
+        return False
+    norm, convolution = layers
+    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var, convolution.bias)
+    return (
+        fused.untouched(norm)
+        and not norm.training
+        and all(part is not None for part in parts)
+        and _pointwise(convolution)
+    )

@@ -49,7 +49,7 @@ class SpatialGraph(nn.Module):
         root = adjacency.sum(dim=-1, keepdim=True).rsqrt()
         aggregate = (root * adjacency * root.T) @ _dense(x, self.V)
         update = _dense(x, self.U, aggregate).flatten(0, 1)  # joints are the channels of the norm
-        return added(_rectified(x, self.batch_norm(update)), residual, scale)
+        return added(_rectified(x, self.batch_norm, update), residual, scale)
 
 
 class TemporalGraph(nn.Module):
@@ -85,7 +85,7 @@ class TemporalGraph(nn.Module):
         aggregate = (near @ (root * _dense(x, self.V).transpose(1, 2))).mul_(root)
         update = _dense(x, self.U, aggregate.transpose(1, 2))
         # Frames are the channels of the norm: it averages over batch, joints and width.
-        return added(_rectified(x, self.batch_norm(update.flatten(2))), residual, scale)
+        return added(_rectified(x, self.batch_norm, update.flatten(2)), residual, scale)
 
 
 def _largest(x: Tensor, n: int) -> Tensor:
@@ -105,10 +105,13 @@ def _largest(x: Tensor, n: int) -> Tensor:
     return least
 
 
-def _rectified(x: Tensor, y: Tensor) -> Tensor:
-    """ReLU of ``x + y``, y of any shape with as many elements, in the order of x."""
-    y = y.view_as(x)
-    return torch.relu(x + y) if torch.is_grad_enabled() else y.add_(x).relu_()
+def _rectified(x: Tensor, norm: nn.Module, y: Tensor) -> Tensor:
+    """ReLU of ``x + norm(y)``, y of any shape with as many elements, in the order of x."""
+    y = norm(y).view_as(x)
+    if fused.ready(x) and fused.untouched(norm):
+        return y.add_(x).relu_()
+    y = x + y
+    return torch.relu(y) if torch.is_grad_enabled() else y.relu_()
 
 
 def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:
