@@ -71,6 +71,7 @@ class Bench:
             "threads": torch.get_num_threads(),
             "float32_matmul": torch.get_float32_matmul_precision(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
             "flush_l2": self.flush is not None,
         }
 

@@ -84,11 +84,17 @@ def test_a_process_that_does_not_answer_is_ended(talk: Talk) -> None:
     assert talker.answer({"a": 1}, patience_s=60)["status"] == "timeout"  # and stays so
 
 
-def test_threads_of_idle_processes_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert variables()["OMP_WAIT_POLICY"] == "PASSIVE"
+def test_threads_of_idle_processes_sleep_before_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert variables()["GOMP_SPINCOUNT"] == "10000"
+    assert "OMP_WAIT_POLICY" not in variables()
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert variables()["GOMP_SPINCOUNT"] == "7"
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     assert variables()["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in variables()
 
 
 # --- the worker of a case ----------------------------------------------------------------------
