@@ -129,6 +129,12 @@ class Attention(nn.Module):
         """
         if fused.ready(x) and idle(self.drop) and fused.untouched(*self.children()):
             return self._fused(x if norm is None else norm(x), tap, residual, scale)
+        parts = lean.projections(x, norm, self.qkv, 3)
+        if parts is not None:
+            q, k, v = parts
+            self._tell(tap, q, k)
+            y = _attention(q, k, v, self.heads, self.along)
+            return added(self.drop(lean.linear(y, self.proj)), residual, scale)
         qkv = lean.linear(x, self.qkv) if norm is None else lean.norm_linear(x, norm, self.qkv)
         qkv = qkv.unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(_SPLIT[self.along]).unbind(0)
@@ -154,9 +160,7 @@ class Attention(nn.Module):
             weight, bias = self.qkv.weight.chunk(3), self.qkv.bias
             biases = (None,) * 3 if bias is None else bias.chunk(3)
             q, k, v = (fused.linear(x, w, b) for w, b in zip(weight, biases, strict=True))
-        if tap is not None:
-            split = (t.unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4) for t in (q, k))
-            tap.append(tuple(split))  # type: ignore[arg-type]
+        self._tell(tap, q, k)
         # In 16 bits the weights would be rounded before their softmax.
         if isinstance(tap, Tap) and q.is_cpu and q.dtype == torch.float32:
             y, received = _weighed(q, k, v, self.heads)
@@ -164,6 +168,12 @@ class Attention(nn.Module):
         else:
             y = _attention(q, k, v, self.heads, self.along)
         return fused.layer(y, self.proj, add=residual, scale=scale)
+
+    def _tell(self, tap: Tap | None, q: Tensor, k: Tensor) -> None:
+        """Queries and keys, (B, F, S, C) as projected, for whoever listens."""
+        if tap is not None:
+            one, other = (t.detach().unflatten(-1, (self.heads, -1)) for t in (q, k))
+            tap.append((one.permute(0, 2, 3, 1, 4), other.permute(0, 2, 3, 1, 4)))
 
 
 class CrossAttention(nn.Module):

@@ -346,6 +346,20 @@ def test_a_gpu_gives_the_same_as_a_cpu(host: str, prune: str, batch: int) -> Non
 
 @pytest.mark.gpu
 @GPU
+def test_a_gpu_learns_as_a_cpu(host: str) -> None:
+    model = _model(host).double()  # in evaluation mode, where nothing is dropped at random
+    found = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        model.run(_input(model, 2).double().to(device)).kept.square().mean().backward()
+        found.append([p.grad.cpu() for p in model.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 10
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.gpu
+@GPU
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_gpu_takes_more_frames_than_a_grid_of_kernels_has_rows(dtype: torch.dtype) -> None:
     model = _model("mixste", prune="tps", recover="tri", **PRUNED).cuda().to(dtype)
@@ -359,18 +373,35 @@ def test_a_gpu_takes_more_frames_than_a_grid_of_kernels_has_rows(dtype: torch.dt
 # --- less kept in training ----------------------------------------------------------------------
 
 
+def _joined(x: Tensor, norm: nn.LayerNorm | None, layer: nn.Linear) -> Tensor:
+    parts = lean.projections(x, norm, layer, 2)
+    assert parts is not None
+    assert len({part.untyped_storage().data_ptr() for part in parts}) == 2
+    return torch.cat(parts, dim=-1)
+
+
+KINDS = ["linear", "norm", "gelu", "parts", "norm_parts"]
+
+
 def _layers(kind: str, bias: bool) -> Iterator[Any]:
     torch.manual_seed(0)
     layer = nn.Linear(6, 4, bias=bias).double()
-    if kind == "linear":
+    if kind == "parts":
+        yield lambda x: _joined(x, None, layer)
+        yield lambda x: layer(x)
+        yield [*layer.parameters()]
+    elif kind == "linear":
         yield lambda x: lean.linear(x, layer)
         yield lambda x: layer(x)
         yield [*layer.parameters()]
-    elif kind == "norm":
+    elif kind.startswith("norm"):
         norm = nn.LayerNorm(6).double()
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
-        yield lambda x: lean.norm_linear(x, norm, layer)
+        if kind == "norm":
+            yield lambda x: lean.norm_linear(x, norm, layer)
+        else:
+            yield lambda x: _joined(x, norm, layer)
         yield lambda x: layer(norm(x))
         yield [*norm.parameters(), *layer.parameters()]
     else:
@@ -381,7 +412,7 @@ def _layers(kind: str, bias: bool) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", ["linear", "norm", "gelu"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_layers(kind: str, bias: bool) -> None:
     short, long, parameters = _layers(kind, bias)
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
@@ -428,7 +459,21 @@ def test_forward_derivatives_take_plain_layers() -> None:
     torch.testing.assert_close(found, tangent @ layer.weight.T)
 
 
-@pytest.mark.parametrize("kind", ["norm", "gelu"])
+def test_parts_are_left_to_a_layer_that_somebody_listens_to() -> None:
+    layer, norm = nn.Linear(6, 6), nn.LayerNorm(6)
+    x = torch.randn(2, 6)
+    with torch.no_grad():
+        assert lean.projections(x, norm, layer, 3) is None
+    assert lean.projections(x.double(), norm, layer, 3) is None
+    assert lean.projections(x, norm, layer, 3) is not None
+    norm.register_forward_hook(lambda *_: None)
+    assert lean.projections(x, norm, layer, 3) is None
+    assert lean.projections(x, None, layer, 3) is not None
+    layer.register_forward_hook(lambda *_: None)
+    assert lean.projections(x, None, layer, 3) is None
+
+
+@pytest.mark.parametrize("kind", ["norm", "gelu", "norm_parts"])
 def test_the_second_layers_input_is_not_kept(kind: str) -> None:
     short, long, _ = _layers(kind, True)
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
