@@ -107,9 +107,13 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     kept = store.read(records)
     assert [r.metric for r in kept] == ["peer_output_difference"] + ["peer_latency_s"] * 2
     difference, first, second = kept
-    labels = ("float32", "float32, 99% quantile", "float64", "peer nudged, 99% quantile")
+    labels = (
+        "float32", "float32, 99% quantile", "float64", "peer nudged, 99% quantile",
+        "uniform noise, float32, 99% quantile",
+    )  # fmt: skip
     assert difference.labels == labels
-    assert 0 < difference.values[-1] < 1
+    assert 0 < difference.values[3] < 1
+    assert difference.values[4] < 1e-4
     assert difference.values[2] < 1e-10
     assert {*first.labels} == {"peer", "ours"}
     assert (first.part, second.part) == (0, 1)

@@ -78,6 +78,8 @@ class Difference:
         double: the largest in float64, where that is what counts, or None.
         nudged: in that case, how far the published code is from itself in float32 when the last bit
             of its input changes; a quantile of 99% as well.
+        uniform: in that case, the quantile of 99% in float32 where both are given uniform noise
+            instead of motion, in which no two frames are nearly alike.
         runtime: largest and mean distance of our runtime's output from ours in eager float32, where
             another runtime is timed.
     """
@@ -86,6 +88,7 @@ class Difference:
     quantile: float
     double: float | None = None
     nudged: float | None = None
+    uniform: float | None = None
     runtime: tuple[float, float] | None = None
 
     @property
@@ -228,20 +231,23 @@ def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Diff
             "another version than those in bench/peer/adapters.py"
         )
     single = _shares(peer, own)
-    found = Difference(largest=float(single.max()), quantile=float(np.quantile(single, _MOST)))
+    found = Difference(largest=float(single.max()), quantile=_most(single))
     if not double:
         return found
     exact = _shares(*(_output(side, folder, "float64") for side in (theirs, ours)))
-    nudged = _shares(_output(theirs, folder, "float32", nudged=True), peer)
-    return replace(found, double=float(exact.max()), nudged=float(np.quantile(nudged, _MOST)))
+    nudged = _shares(_output(theirs, folder, "float32", given="nudged"), peer)
+    uniform = _shares(
+        *(_output(side, folder, "float32", given="uniform") for side in (theirs, ours))
+    )
+    return replace(found, double=float(exact.max()), nudged=_most(nudged), uniform=_most(uniform))
 
 
 Output = npt.NDArray[np.float64]
 
 
-def _output(side: Side, folder: Path, dtype: str, **how: bool) -> Output:
+def _output(side: Side, folder: Path, dtype: str, given: str = "motion") -> Output:
     path = folder / "output.safetensors"
-    side.ask({"do": "check", "out": str(path), "dtype": dtype, **how})
+    side.ask({"do": "check", "out": str(path), "dtype": dtype, "given": given})
     return load_file(path)["y"].numpy().copy()
 
 
@@ -249,6 +255,10 @@ def _shares(one: Output, other: Output) -> Output:
     """Absolute differences over the largest of the other."""
     apart: Output = np.abs(one - other) / max(np.abs(other).max(), 1e-30)
     return np.nan_to_num(apart, nan=1e30, posinf=1e30)  # nothing that is not finite agrees
+
+
+def _most(shares: Output) -> float:
+    return float(np.quantile(shares, _MOST))
 
 
 Turn = tuple[Sequence[float], Sequence[float]]
@@ -292,6 +302,8 @@ def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
             apart_by["float64"] = apart.double
         if apart.nudged is not None:
             apart_by["peer nudged, 99% quantile"] = apart.nudged
+        if apart.uniform is not None:
+            apart_by["uniform noise, float32, 99% quantile"] = apart.uniform
         if apart.runtime is not None:
             apart_by["runtime, largest"], apart_by["runtime, mean"] = apart.runtime
         records = [

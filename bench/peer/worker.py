@@ -103,15 +103,18 @@ class _Side:
         model = (_ours if self.ours else _theirs)(self.setup, tensors)
         return model.eval().to(self.device)
 
-    def check(self, out: str, dtype: str, nudged: bool = False) -> dict[str, Any]:
+    def check(self, out: str, dtype: str, given: str = "motion") -> dict[str, Any]:
         """Write the output of the first batch to a file, the frames that are published of it.
 
-        ``nudged`` changes the last bit of most of the input first.
+        ``given`` is "motion", "nudged", where the last bit of most of it is changed, or "uniform"
+        noise in [-1, 1) of the same shape instead.
         """
-        x = self.inputs[0]
-        if nudged:
-            steps = torch.randint(-1, 2, x.shape, generator=torch.Generator().manual_seed(0))
+        x, generator = self.inputs[0], torch.Generator().manual_seed(0)
+        if given == "nudged":
+            steps = torch.randint(-1, 2, x.shape, generator=generator)
             x = x * (1 + torch.finfo(x.dtype).eps * steps)
+        elif given == "uniform":
+            x = torch.rand(x.shape, generator=generator) * 2 - 1
         x = x.to(self.device, getattr(torch, dtype))
         noise = self.noise.to(x.device, x.dtype) if self.noise is not None else None
         with _computing_in(x.dtype), torch.inference_mode():
