@@ -15,6 +15,7 @@ from h2ot_core.errors import CheckpointError, ConfigError, InputError
 from h2ot_core.factory import PIPELINES, SCHEMES, build
 from h2ot_core.hosts import HOSTS, AbstractHost, Step
 from h2ot_core.hourglass import Config, Hourglass, Output
+from h2ot_core.packed import Packed
 from h2ot_core.plugins import register
 from h2ot_core.probe import Probe
 from h2ot_core.prune import PRUNERS
@@ -41,6 +42,7 @@ __all__ = [
     "Hourglass",
     "InputError",
     "Output",
+    "Packed",
     "Probe",
     "Schedule",
     "ScorePruner",

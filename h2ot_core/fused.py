@@ -4,7 +4,7 @@ PyTorch hands products in float32 to MKL, which on an AMD processor reached half
 which PyTorch carries as well and which puts bias and GELU on a tile of the result while it is still
 in the cache (docs/performance.md). The operators are those that
 ``torch.compile`` emits for a CPU; weights are read as they lie, so nothing is kept that could grow
-stale.
+stale, but within :func:`packing`.
 
 They have no gradient and show their products to no counter, so they are used in plain inference
 alone, see :func:`ready`; everything else takes PyTorch's own way to the same result. On a GPU
@@ -14,8 +14,9 @@ may lay out their tensors and work in place as on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ MADE: set[type[nn.Module]] = {
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_REORDER: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
@@ -88,6 +90,48 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _wanted = before
+
+
+class Packs:
+    """Weights laid out as oneDNN's kernels read them, kept for as long as this object is.
+
+    For weights that do not change: a change would not be seen. Made when first needed, for the
+    number of rows (tokens) met then, which may decide the layout; with other rows the weights are
+    read as they lie.
+
+    Args:
+        weights: what may be kept, whole; parts of them may too. Nothing else is.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self._weights = {one.untyped_storage().data_ptr(): one for one in weights}
+        self._found: dict[tuple[Any, ...], tuple[int, Tensor, Tensor | None]] = {}
+
+    def of(
+        self, rows: int, weight: Tensor, bias: Tensor | None, scale: Tensor | None
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Packed weight (C_out, C_in) and bias (C_out,), both scaled, or None: take them plain."""
+        if weight.untyped_storage().data_ptr() not in self._weights:
+            return None
+        key = (weight.data_ptr(), *weight.shape, *weight.stride(), scale is not None)
+        if key not in self._found:
+            plain, shift = _scaled(weight, bias, scale)
+            self._found[key] = (rows, _REORDER(plain.contiguous(), rows), shift)
+        made_for, packed, shift = self._found[key]
+        return (packed, shift) if made_for == rows else None
+
+
+_packs: ContextVar[Packs | None] = ContextVar("packs", default=None)
+
+
+@contextmanager
+def packing(packs: Packs) -> Iterator[None]:
+    """Within it, layers in plain inference on a CPU take their weights from ``packs``."""
+    token = _packs.set(packs)
+    try:
+        yield
+    finally:
+        _packs.reset(token)
 
 
 def ready(x: Tensor) -> bool:
@@ -162,9 +206,9 @@ def linear(
     Returns:
         (..., C_out), contiguous.
     """
-    if scale is not None:  # a pass over the weights costs less than one over the tokens
-        weight = weight * scale.unsqueeze(1)
-        bias = None if bias is None else bias * scale
+    packs = _packs.get() if x.is_cpu else None
+    found = packs.of(x.shape[:-1].numel(), weight, bias, scale) if packs is not None else None
+    weight, bias = _scaled(weight, bias, scale) if found is None else found
     if x.is_cpu:
         y = _POINTWISE(x, weight, bias, act, [], "none")
     else:
@@ -173,6 +217,15 @@ def linear(
             y = functional.gelu(y) if act == "gelu" else y.tanh_()
     # Faster than the operator that adds within the kernel (docs/performance.md).
     return y if add is None else y.add_(add)
+
+
+def _scaled(
+    weight: Tensor, bias: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Rows times a scale each; a pass over the weights costs less than one over the tokens."""
+    if scale is None:
+        return weight, bias
+    return weight * scale.unsqueeze(1), None if bias is None else bias * scale
 
 
 def layer(x: Tensor, module: nn.Linear, **after: Any) -> Tensor:

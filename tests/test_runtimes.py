@@ -396,7 +396,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_what_is_refused(motion: MotionSource, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with pytest.raises(UsageError, match="no runtime 'jit'; there are eager, compile"):
+    with pytest.raises(UsageError, match="no runtime 'jit'; there are eager, packed"):
         measure.run(measure.Job(cases=[CASE], motion=motion, runtimes=["jit"]), path)
     low = replace(CASE, dtype="bfloat16")
     with pytest.raises(UsageError, match="start from float32 models, got dtype 'bfloat16'"):

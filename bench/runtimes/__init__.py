@@ -14,6 +14,11 @@ RUNTIMES: dict[str, Runtime] = {
         available=torch_modes.anywhere,
         prepare=torch_modes.eager,
     ),
+    "packed": Runtime(
+        title="PyTorch with weights laid out for oneDNN beforehand, float32",
+        available=torch_modes.can_pack,
+        prepare=torch_modes.packed,
+    ),
     "compile": Runtime(
         title="torch.compile, whole graph, static shape, float32",
         available=torch_modes.can_compile,
@@ -28,6 +33,11 @@ RUNTIMES: dict[str, Runtime] = {
         title="weights and activations cast to bfloat16",
         available=torch_modes.anywhere,
         prepare=rounded(torch_modes.eager, torch.bfloat16),
+    ),
+    "packed_bf16": Runtime(
+        title="weights laid out for oneDNN beforehand, cast to bfloat16",
+        available=torch_modes.can_pack,
+        prepare=rounded(torch_modes.packed, torch.bfloat16),
     ),
     "compile_bf16": Runtime(
         title="torch.compile of the model cast to bfloat16",

@@ -15,8 +15,8 @@ from bench.paper import main_cases
 OwnCase = Callable[[argparse.Namespace], Case | None]
 # The names of RUNTIMES, which takes torch to import.
 NAMES = (
-    "eager", "compile", "cuda_graph", "bf16", "compile_bf16", "cuda_graph_bf16", "fp16",
-    "cuda_graph_fp16", "compile_cuda_graph_fp16", "tf32", "onnx",
+    "eager", "packed", "compile", "cuda_graph", "bf16", "packed_bf16", "compile_bf16",
+    "cuda_graph_bf16", "fp16", "cuda_graph_fp16", "compile_cuda_graph_fp16", "tf32", "onnx",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.runtimes.base import Call, Prepare, Unavailable
-from h2ot_core import Hourglass
+from h2ot_core import ConfigError, Hourglass, Packed, fused
 
 _WARMUP = {"cpu": 1, "cuda": 5}
 
@@ -32,6 +32,21 @@ def _warm(call: Call, example: Tensor) -> Call:
 def eager(model: Hourglass, example: Tensor) -> Call:
     """The model as it is, in full float32."""
     return _warm(model, example)
+
+
+def can_pack(device: str) -> str:
+    """Layouts are oneDNN's, which is for a CPU."""
+    if device != "cpu":
+        return "needs the CPU"
+    return "" if fused.TYPES else "this build of PyTorch lacks oneDNN"
+
+
+def packed(model: Hourglass, example: Tensor) -> Call:
+    """The model with its weights laid out for oneDNN once."""
+    try:
+        return _warm(Packed(model), example)
+    except ConfigError as error:  # a type that the processor lacks
+        raise Unavailable(str(error)) from None
 
 
 # --- torch.compile -----------------------------------------------------------------------------

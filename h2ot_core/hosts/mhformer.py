@@ -175,13 +175,21 @@ class MHFormer(AbstractHost):
     def embed(self, x: Tensor) -> Tensor:
         """(B, F, J, 2) to three hypotheses (B, F, 3, C)."""
         tracks = x.flatten(2).transpose(1, 2)  # (B, 2J, F)
+        # In plain inference each hypothesis is put where it belongs.
+        joint = None
+        if fused.ready(x) and x.is_cpu and idle(self.pos_drop) and fused.untouched(self.pos_drop):
+            joint = x.new_empty(*x.shape[:2], _HYPOTHESES, self.width)
         hypotheses = []
         for i in range(1, _HYPOTHESES + 1):
             encoder = self.get_submodule(f"Transformer_encoder_{i}")
             tracks = tracks + encoder(self.get_submodule(f"norm_{i}")(tracks))
             tokens = _embedded(tracks, self.get_submodule(f"embedding_{i}"))
-            hypotheses.append(self.pos_drop(tokens + self.get_parameter(f"pos_embed_{i}")))
-        return torch.stack(hypotheses, dim=2)
+            place = self.get_parameter(f"pos_embed_{i}")
+            if joint is not None:
+                torch.add(tokens, place, out=joint[:, :, i - 1])
+            else:
+                hypotheses.append(self.pos_drop(tokens + place))
+        return torch.stack(hypotheses, dim=2) if joint is None else joint
 
     def steps(self) -> tuple[Step, ...]:
         """One step per block."""

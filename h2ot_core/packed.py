@@ -1,0 +1,59 @@
+"""A model whose weights are laid out for a CPU once, for inference alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from h2ot_core import fused
+from h2ot_core.errors import ConfigError
+from h2ot_core.hourglass import Config, Hourglass, Output
+
+
+class Packed:
+    """A model for inference on a CPU, of which oneDNN lays out the weights once and not per call.
+
+    Outputs are those of the model. It holds a copy: what is done to the model afterwards does not
+    reach it. The layout is made by the first call and for its number of clips; with other numbers
+    the weights are read as they lie. Weights take twice to three times their memory.
+
+    Args:
+        model: on a CPU, in float32, or in bfloat16 where the processor has that.
+
+    Attributes:
+        config: of the model.
+
+    Raises:
+        ConfigError: if the model is elsewhere, of another type, or PyTorch has no oneDNN.
+    """
+
+    def __init__(self, model: Hourglass) -> None:
+        if not isinstance(model, Hourglass):
+            raise ConfigError(
+                f"Packed takes a model made by h2ot_core.build, got {type(model).__name__}."
+            )
+        found = sorted({f"{p.dtype} on {p.device.type}" for p in model.parameters()})
+        wanted = {f"{kind} on cpu" for kind in fused.TYPES}
+        if not wanted:
+            raise ConfigError("this build of PyTorch lacks oneDNN; call the model itself.")
+        if len(found) != 1 or found[0] not in wanted:
+            raise ConfigError(
+                f"Packed takes a model whose weights are all {' or all '.join(sorted(wanted))}, "
+                f"got {', '.join(found)}; move it with model.to(...), or call the model itself."
+            )
+        self.config: Config = model.config
+        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._packs = fused.Packs(self._model.parameters())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As calling the model, without gradients."""
+        with torch.inference_mode(), fused.packing(self._packs):
+            return self._model(x)
+
+    def run(self, x: Tensor, **arguments: Any) -> Output:
+        """As :meth:`h2ot_core.Hourglass.run`, without gradients."""
+        with torch.inference_mode(), fused.packing(self._packs):
+            return self._model.run(x, **arguments)
