@@ -30,8 +30,6 @@ MADE: set[type[nn.Module]] = {
 }  # fmt: skip
 """Kinds of modules that may be left out, see :func:`untouched`; layers of this package join in."""
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _REORDER: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _CONVOLUTION: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
@@ -164,7 +162,7 @@ def transformed() -> bool:
     )
 
 
-def untouched(*modules: nn.Module, everywhere: bool = True) -> bool:
+def untouched(*modules: nn.Module | None, everywhere: bool = True) -> bool:
     """Whether modules are as they were made, and nobody listens to their calls.
 
     Then they may be left out: what they do is known, and nobody misses them. A module that was
@@ -176,12 +174,17 @@ def untouched(*modules: nn.Module, everywhere: bool = True) -> bool:
     """
     if everywhere and (_module._global_forward_hooks or _module._global_forward_pre_hooks):
         return False
-    return all(
-        type(module) in MADE
-        and "forward" not in vars(module)
-        and not any(getattr(module, name) for name in _HOOKS)
-        for module in modules
-    )
+    for module in modules:  # asked of every layer in every pass, hence plainly
+        if (
+            type(module) not in MADE
+            or "forward" in (own := vars(module))
+            or own["_forward_hooks"]
+            or own["_forward_pre_hooks"]
+            or own["_backward_hooks"]
+            or own["_backward_pre_hooks"]
+        ):
+            return False
+    return True
 
 
 def linear(

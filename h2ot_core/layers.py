@@ -127,7 +127,7 @@ class Attention(nn.Module):
             scale: (C,), factors of what it is added to.
             norm: taken of x before.
         """
-        if fused.ready(x) and idle(self.drop) and fused.untouched(*self.children()):
+        if fused.ready(x) and idle(self.drop) and fused.untouched(*self._modules.values()):
             return self._fused(x if norm is None else norm(x), tap, residual, scale)
         parts = lean.projections(x, norm, self.qkv, 3)
         if parts is not None:
@@ -201,7 +201,7 @@ class CrossAttention(nn.Module):
         Returns:
             (B, F, S, C).
         """
-        if fused.ready(key) and idle(self.drop) and fused.untouched(*self.children()):
+        if fused.ready(key) and idle(self.drop) and fused.untouched(*self._modules.values()):
             return self._fused(query, key, value)
         q = self._split(self.linear_q(query)).expand(key.shape[0], key.shape[2], -1, -1, -1)
         k, v = self._split(self.linear_k(key)), self._split(self.linear_v(value))
@@ -240,7 +240,7 @@ class Mlp(nn.Module):
         norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """(..., C) to the same; further arguments as of :class:`Attention`."""
-        if fused.ready(x) and idle(self.drop) and fused.untouched(*self.children()):
+        if fused.ready(x) and idle(self.drop) and fused.untouched(*self._modules.values()):
             hidden = fused.layer(x if norm is None else norm(x), self.fc1, act="gelu")
             return fused.layer(hidden, self.fc2, add=residual, scale=scale)
         hidden = lean.linear(x, self.fc1) if norm is None else lean.norm_linear(x, norm, self.fc1)

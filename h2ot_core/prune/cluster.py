@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from h2ot_core import fused
 from h2ot_core.errors import ConfigError
 from h2ot_core.prune.base import ScorePruner, Signals
 from h2ot_core.schedule import Schedule
@@ -65,7 +66,9 @@ class ClusterPruner(ScorePruner):
         noise = signals.noise
         if noise is None:
             noise = self.get_buffer(f"noise_{stage}")
-        distance = _distances(keys) / keys.shape[-1] ** 0.5
+        quick = fused.ready(signals.keys) and not torch.compiler.is_compiling()
+        distance = _distances(keys) if quick else torch.cdist(keys, keys)
+        distance = distance / keys.shape[-1] ** 0.5
         nearest = distance.topk(self.k, dim=-1, largest=False, sorted=False).values
         density = nearest.square().mean(dim=-1).neg().exp() + noise.to(keys.dtype) * _NOISE
         furthest = distance.amax(dim=-1, keepdim=True)
@@ -78,8 +81,7 @@ class ClusterPruner(ScorePruner):
 def _distances(x: Tensor) -> Tensor:
     """Euclidean distances among the rows of (B, N, C); (B, N, N), no gradients.
 
-    As ``torch.cdist`` by a product, but without joining squares to the factors first; what is on
-    the diagonal is exactly 0.
+    As ``torch.cdist``, which joins squares to the factors of its product first, but in place.
     """
     product = x @ x.mT
     squares = product.diagonal(dim1=1, dim2=2).clone()
