@@ -187,6 +187,27 @@ def untouched(*modules: nn.Module | None, everywhere: bool = True) -> bool:
     return True
 
 
+def called(module: nn.Module, *arguments: Any) -> Any:
+    """Call a module that is :func:`untouched`, the short way where nobody listens to all calls."""
+    listened = _module._has_any_global_hook() or torch.compiler.is_compiling()
+    return (module if listened else module.forward)(*arguments)
+
+
+def normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """A layer norm; where it is untouched, without the way through its module."""
+    if not untouched(norm):
+        return norm(x)
+    return torch.layer_norm(x, norm.normalized_shape, *weights(norm), norm.eps)
+
+
+def weights(module: nn.Module) -> tuple[Any, Any]:
+    """Weight and bias, without the way through getattr where they are parameters."""
+    own = module._parameters
+    if "weight" in own and "bias" in own:
+        return own["weight"], own["bias"]
+    return module.weight, module.bias
+
+
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -233,4 +254,4 @@ def _scaled(
 
 def layer(x: Tensor, module: nn.Linear, **after: Any) -> Tensor:
     """As :func:`linear`, with the weights of a module."""
-    return linear(x, module.weight, module.bias, **after)
+    return linear(x, *weights(module), **after)

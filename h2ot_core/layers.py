@@ -5,6 +5,7 @@ Legend: B batch, F or K frames, S streams (joints, or hypotheses), C width, H he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,11 +47,13 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, heads: int, along: str) -> Tenso
     so all three are views (but for a query that is expanded), and so is what is returned, since
     attention on a CPU puts out heads innermost.
     """
-    shape = (*q.shape[:3], heads, q.shape[-1] // heads)
-    axes = (2, 3) if along == "temporal" else (0, 1)
-    q, k, v = (t.unflatten(-1, shape[-2:]).flatten(*axes).transpose(1, 2) for t in (q, k, v))
-    y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-    return y.reshape(*shape[:3], -1)
+    shape, d = q.shape, q.shape[-1] // heads
+    if along == "temporal":
+        q, k, v = (t.reshape(shape[0], t.shape[1], -1, d).transpose(1, 2) for t in (q, k, v))
+    else:
+        q, k, v = (t.reshape(-1, shape[2], heads, d).transpose(1, 2) for t in (q, k, v))
+    y = functional.scaled_dot_product_attention(q, k, v)
+    return y.transpose(1, 2).reshape(shape)
 
 
 def _weighed(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
@@ -127,8 +130,9 @@ class Attention(nn.Module):
             scale: (C,), factors of what it is added to.
             norm: taken of x before.
         """
-        if fused.ready(x) and idle(self.drop) and fused.untouched(*self._modules.values()):
-            return self._fused(x if norm is None else norm(x), tap, residual, scale)
+        own: Mapping[str, Any] = self._modules  # without the way through getattr
+        if fused.ready(x) and idle(own["drop"]) and fused.untouched(*own.values()):
+            return self._fused(x if norm is None else fused.normed(x, norm), tap, residual, scale)
         parts = lean.projections(x, norm, self.qkv, 3)
         if parts is not None:
             q, k, v = parts
@@ -154,12 +158,12 @@ class Attention(nn.Module):
 
         Of few tokens among streams they come from one, since each product costs its start.
         """
+        weight, bias = fused.weights(self.qkv)
         if self.along == "spatial" and x.shape[:3].numel() <= _FEW:
-            q, k, v = fused.layer(x, self.qkv).chunk(3, dim=-1)
+            q, k, v = fused.linear(x, weight, bias).chunk(3, dim=-1)
         else:
-            weight, bias = self.qkv.weight.chunk(3), self.qkv.bias
             biases = (None,) * 3 if bias is None else bias.chunk(3)
-            q, k, v = (fused.linear(x, w, b) for w, b in zip(weight, biases, strict=True))
+            q, k, v = map(fused.linear, (x, x, x), weight.chunk(3), biases)
         self._tell(tap, q, k)
         # In 16 bits the weights would be rounded before their softmax.
         if isinstance(tap, Tap) and q.is_cpu and q.dtype == torch.float32:
@@ -240,9 +244,11 @@ class Mlp(nn.Module):
         norm: nn.LayerNorm | None = None,
     ) -> Tensor:
         """(..., C) to the same; further arguments as of :class:`Attention`."""
-        if fused.ready(x) and idle(self.drop) and fused.untouched(*self._modules.values()):
-            hidden = fused.layer(x if norm is None else norm(x), self.fc1, act="gelu")
-            return fused.layer(hidden, self.fc2, add=residual, scale=scale)
+        own: Mapping[str, Any] = self._modules  # without the way through getattr
+        if fused.ready(x) and idle(own["drop"]) and fused.untouched(*own.values()):
+            x = x if norm is None else fused.normed(x, norm)
+            hidden = fused.layer(x, own["fc1"], act="gelu")
+            return fused.layer(hidden, own["fc2"], add=residual, scale=scale)
         hidden = lean.linear(x, self.fc1) if norm is None else lean.norm_linear(x, norm, self.fc1)
         if idle(self.drop) and fused.untouched(self.drop, everywhere=False):
             y = lean.gelu_linear(hidden, self.act, self.fc2)
@@ -344,14 +350,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, F, S, C) to the same; queries and keys go to ``tap``."""
-        if not fused.untouched(self.attn, self.mlp, self.drop_path, everywhere=False):
-            x = x + self.drop_path(self.attn(self.norm1(x), tap))
-            return x + self.drop_path(self.mlp(self.norm2(x)))
-        if not idle(self.drop_path):
-            x = x + self.drop_path(self.attn(x, tap, norm=self.norm1))
-            return x + self.drop_path(self.mlp(x, norm=self.norm2))
-        x = self.attn(x, tap, x, norm=self.norm1)
-        return self.mlp(x, x, norm=self.norm2)
+        own: Mapping[str, Any] = self._modules
+        norm1, attn, norm2 = own["norm1"], own["attn"], own["norm2"]
+        mlp, drop = own["mlp"], own["drop_path"]
+        if not fused.untouched(attn, mlp, drop, everywhere=False):
+            x = x + drop(attn(norm1(x), tap))
+            return x + drop(mlp(norm2(x)))
+        if not idle(drop):
+            x = x + drop(attn(x, tap, norm=norm1))
+            return x + drop(mlp(x, norm=norm2))
+        x = fused.called(attn, x, tap, x, None, norm1)
+        return fused.called(mlp, x, x, None, norm2)
 
 
 class StreamMean(nn.Module):
