@@ -13,6 +13,11 @@ from h2ot_core.errors import ConfigError
 from h2ot_core.hourglass import Config, Hourglass, Output
 
 
+# When a mapped block of memory is freed, glibc keeps what is freed later up to twice its size, and
+# this is the largest that it takes into account.
+_LARGEST = 2**25 - 2**16
+
+
 class Packed:
     """A model for inference on a CPU, of which oneDNN lays out the weights once and not per call.
 
@@ -47,6 +52,8 @@ class Packed:
         self.config: Config = model.config
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._packs = fused.Packs(self._model.parameters())
+        # Allocated and freed, never written: else passes would get their memory anew every time.
+        torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
 
     def __call__(self, x: Tensor) -> Tensor:
         """As calling the model, without gradients."""
