@@ -12,7 +12,6 @@ from h2ot_core import fused
 from h2ot_core.errors import ConfigError
 from h2ot_core.hourglass import Config, Hourglass, Output
 
-
 # When a mapped block of memory is freed, glibc keeps what is freed later up to twice its size, and
 # this is the largest that it takes into account.
 _LARGEST = 2**25 - 2**16
