@@ -57,7 +57,7 @@ def _found() -> bool:
     try:
         x = torch.ones(2, 3, device="cpu")
         with torch.inference_mode():
-            _POINTWISE(x, x, None, "gelu", [], "none")
+            _POINTWISE(x, _REORDER(x, 2), None, "gelu", [], "none")
             grouped(x.unsqueeze(0), x.unsqueeze(1))
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False

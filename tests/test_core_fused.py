@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import h2ot_core
 from h2ot_core import fused, layers, lean
-from h2ot_core.hosts import motionagformer
+from h2ot_core.hosts import mhformer, motionagformer
 
 SMALL: dict[str, dict[str, Any]] = {
     "mixste": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
@@ -368,6 +368,28 @@ def test_a_gpu_takes_more_frames_than_a_grid_of_kernels_has_rows(dtype: torch.dt
         many, few = model(x), model(x[-3:])
     apart = (many[-3:] - few).abs().max() / few.abs().max()
     assert float(apart) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.slow
+def test_the_way_of_a_gpu_can_be_compiled_whole(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def linear(
+        x: Tensor, weight: Tensor, bias: Tensor | None, *, act: str = "none", add: Any = None,
+        scale: Any = None,
+    ) -> Tensor:  # fmt: skip
+        y = functional.linear(x, *fused._scaled(weight, bias, scale))
+        y = {"none": lambda y: y, "gelu": functional.gelu, "tanh": torch.tanh}[act](y)
+        return y if add is None else y.add_(add)
+
+    model = _model(host, prune="tpc", r=[9], b=[1])
+    x = _input(model)
+    with torch.no_grad():
+        wanted = model(x)
+        monkeypatch.setattr(fused, "ready", lambda _: True)
+        monkeypatch.setattr(fused, "linear", linear)
+        monkeypatch.setattr(mhformer, "idle", lambda _: False)  # puts hypotheses in place on a CPU
+        torch._dynamo.reset()
+        found = torch.compile(model, fullgraph=True, backend="eager")(x)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
 # --- less kept in training ----------------------------------------------------------------------

@@ -146,8 +146,8 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
         if fused.untouched(self.mixer, self.mlp, everywhere=False):
-            x = self.mixer(x, tap, x, self.layer_scale_1, self.norm1)
-            return self.mlp(x, x, self.layer_scale_2, self.norm2)
+            x = fused.called(self.mixer, x, tap, x, self.layer_scale_1, self.norm1)
+            return fused.called(self.mlp, x, x, self.layer_scale_2, self.norm2)
         y = self.norm1(x)
         y = self.mixer(y) if tap is None else self.mixer(y, tap)
         x = x + self.layer_scale_1 * y
