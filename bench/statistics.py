@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy  # loads its parts when they are first used
 
 Array = npt.NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> Estimate
 def _inflation(x: Array) -> float:
     """By how much serial correlation inflates the variance of the median."""
     n = len(x)
-    scores = special.ndtri((stats.rankdata(x) - 0.5) / n)
+    scores = scipy.special.ndtri((scipy.stats.rankdata(x) - 0.5) / n)
     scores -= scores.mean()
     power = float(scores @ scores)
     if power == 0:  # all equal
@@ -100,7 +100,9 @@ def _rank(n: int, level: float) -> float | None:
     """
     if n < 1:
         return None
-    below = special.bdtr(np.arange(n // 2 + 2), n, 0.5)  # of a fair coin's n throws, at most i
+    below = scipy.special.bdtr(
+        np.arange(n // 2 + 2), n, 0.5
+    )  # of a fair coin's n throws, at most i
     rank = max(int(np.searchsorted(below, (1 - level) / 2, side="right")), 1)
     outer, inner = (1 - 2 * float(below[rank - 1 + i]) for i in (0, 1))
     if outer < level:
@@ -126,10 +128,10 @@ def stationary(values: Sequence[float], *, window: int = 6, tolerance: float = 0
     if len(values) < window:
         return False
     last = _finite(values[-window:])
-    slope = float(stats.theilslopes(last).slope)
+    slope = float(scipy.stats.theilslopes(last).slope)
     if abs(slope) * (window - 1) <= tolerance * float(np.median(last)):
         return True
-    return bool(stats.kendalltau(np.arange(window), last).pvalue > 0.05)
+    return bool(scipy.stats.kendalltau(np.arange(window), last).pvalue > 0.05)
 
 
 def outliers(values: Sequence[float]) -> npt.NDArray[np.bool_]:
@@ -248,7 +250,7 @@ def hierarchical_ratio(
     if n < 2:
         return Estimate(value=math.exp(value), low=None, high=None, level=level, n=n)
     spread *= math.sqrt(n / (n - 1))
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * spread
     return _exponential(
         Estimate(value=value, low=value - reach, high=value + reach, level=level, n=n)
     )
@@ -315,7 +317,7 @@ def proportion_bounds(hits: int, trials: int, *, level: float = 0.95) -> tuple[f
     Raises:
         ValueError: unless 0 <= hits <= trials and there is a trial.
     """
-    found: Any = stats.binomtest(hits, trials).proportion_ci(level, method="exact")
+    found: Any = scipy.stats.binomtest(hits, trials).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 
