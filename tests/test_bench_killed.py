@@ -24,6 +24,7 @@ NURSERY = """
 import os, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
+import scipy.special, scipy.stats  # which sweeps would otherwise load one by one
 import torch
 from bench import latency, rounds, sweep
 from bench.case import Case
@@ -36,14 +37,14 @@ from bench.rounds import Sampling, Visit
 from bench.store import Store
 
 class Slow:
-    '''A disk that takes some hundred bytes at a time, so that many kills tear a line.'''
+    '''A disk that takes a hundred bytes at a time, so that many kills tear a line.'''
 
     def __init__(self, file):
         self.file = file
 
     def write(self, data):
         time.sleep(2e-4)
-        return self.file.write(data[:300])
+        return self.file.write(data[:100])
 
     def __getattr__(self, name):
         return getattr(self.file, name)
