@@ -100,9 +100,8 @@ def _rank(n: int, level: float) -> float | None:
     """
     if n < 1:
         return None
-    below = scipy.special.bdtr(
-        np.arange(n // 2 + 2), n, 0.5
-    )  # of a fair coin's n throws, at most i
+    # Of a fair coin's n throws, at most i.
+    below = scipy.special.bdtr(np.arange(n // 2 + 2), n, 0.5)
     rank = max(int(np.searchsorted(below, (1 - level) / 2, side="right")), 1)
     outer, inner = (1 - 2 * float(below[rank - 1 + i]) for i in (0, 1))
     if outer < level:

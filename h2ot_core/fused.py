@@ -102,13 +102,22 @@ class Packs:
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
+        # By where they lie, and held, so that nothing else comes to lie there.
         self._weights = {one.untyped_storage().data_ptr(): one for one in weights}
         self._found: dict[tuple[Any, ...], tuple[int, Tensor, Tensor | None]] = {}
 
     def of(
         self, rows: int, weight: Tensor, bias: Tensor | None, scale: Tensor | None
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Packed weight (C_out, C_in) and bias (C_out,), both scaled, or None: take them plain."""
+        """The weights of a linear layer, packed.
+
+        Args:
+            rows: tokens that the layer is given.
+            weight, bias, scale: as of :func:`linear`.
+
+        Returns:
+            Packed weight (C_out, C_in) and bias (C_out,), both scaled, or None: take them plain.
+        """
         if weight.untyped_storage().data_ptr() not in self._weights:
             return None
         key = (weight.data_ptr(), *weight.shape, *weight.stride(), scale is not None)

@@ -22,7 +22,7 @@ class Packed:
 
     Outputs are those of the model. It holds a copy: what is done to the model afterwards does not
     reach it. The layout is made by the first call and for its number of clips; with other numbers
-    the weights are read as they lie. Weights take twice to three times their memory.
+    the weights are read as they lie. Beside the model's own, weights take twice their memory.
 
     Args:
         model: on a CPU, in float32, or in bfloat16 where the processor has that.
@@ -55,11 +55,21 @@ class Packed:
         torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """As calling the model, without gradients."""
+        """As calling the model, without gradients.
+
+        Args:
+            x: (B, F, J, C_in), normalised 2D poses in the type of the weights.
+
+        Returns:
+            (B, F, J, 3) for seq2seq, (B, 1, J, 3) for seq2frame, in the unit trained for.
+
+        Raises:
+            InputError: on a wrong shape or type, or a value that is not finite.
+        """
         with torch.inference_mode(), fused.packing(self._packs):
             return self._model(x)
 
     def run(self, x: Tensor, **arguments: Any) -> Output:
-        """As :meth:`h2ot_core.Hourglass.run`, without gradients."""
+        """As :meth:`h2ot_core.Hourglass.run`, whose arguments it takes, without gradients."""
         with torch.inference_mode(), fused.packing(self._packs):
             return self._model.run(x, **arguments)

@@ -235,9 +235,9 @@ def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Diff
     if not double:
         return found
     exact = _shares(*(_output(side, folder, "float64") for side in (theirs, ours)))
-    nudged = _shares(_output(theirs, folder, "float32", given="nudged"), peer)
+    nudged = _shares(_output(theirs, folder, "float32", kind="nudged"), peer)
     uniform = _shares(
-        *(_output(side, folder, "float32", given="uniform") for side in (theirs, ours))
+        *(_output(side, folder, "float32", kind="uniform") for side in (theirs, ours))
     )
     return replace(found, double=float(exact.max()), nudged=_most(nudged), uniform=_most(uniform))
 
@@ -245,9 +245,9 @@ def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Diff
 Output = npt.NDArray[np.float64]
 
 
-def _output(side: Side, folder: Path, dtype: str, given: str = "motion") -> Output:
+def _output(side: Side, folder: Path, dtype: str, kind: str = "motion") -> Output:
     path = folder / "output.safetensors"
-    side.ask({"do": "check", "out": str(path), "dtype": dtype, "given": given})
+    side.ask({"do": "check", "out": str(path), "dtype": dtype, "kind": kind})
     return load_file(path)["y"].numpy().copy()
 
 

@@ -103,17 +103,17 @@ class _Side:
         model = (_ours if self.ours else _theirs)(self.setup, tensors)
         return model.eval().to(self.device)
 
-    def check(self, out: str, dtype: str, given: str = "motion") -> dict[str, Any]:
+    def check(self, out: str, dtype: str, kind: str = "motion") -> dict[str, Any]:
         """Write the output of the first batch to a file, the frames that are published of it.
 
-        ``given`` is "motion", "nudged", where the last bit of most of it is changed, or "uniform"
-        noise in [-1, 1) of the same shape instead.
+        The ``kind`` of input is "motion", "nudged", where the last bit of most of it is changed, or
+        "uniform" noise in [-1, 1) of the same shape.
         """
         x, generator = self.inputs[0], torch.Generator().manual_seed(0)
-        if given == "nudged":
+        if kind == "nudged":
             steps = torch.randint(-1, 2, x.shape, generator=generator)
             x = x * (1 + torch.finfo(x.dtype).eps * steps)
-        elif given == "uniform":
+        elif kind == "uniform":
             x = torch.rand(x.shape, generator=generator) * 2 - 1
         x = x.to(self.device, getattr(torch, dtype))
         noise = self.noise.to(x.device, x.dtype) if self.noise is not None else None
