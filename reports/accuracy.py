@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from bench.case import Case
 from bench.paper import PaperRow, frame_rates, rows
-from bench.record import Record
-from bench.units import giga, rounded
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.records.units import giga, rounded
 from reports.paired import difference, ordering
 from reports.plots import name_of, palette, save
 from reports.results import Results, collect

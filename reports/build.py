@@ -12,18 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from bench import limits, store
-from bench.case import Case
-from bench.errors import UsageError
 from bench.gate.compare import differences
 from bench.paper import TABLES, cases, rows
-from bench.record import Record
-from bench.units import rounded
+from bench.records import roofline_bound, store
+from bench.records.case import Case
+from bench.records.errors import UsageError
+from bench.records.record import Record
+from bench.records.units import rounded
 from reports import energy, peer, plots, roofline, runtimes, streaming
 from reports.accuracy import collect_accuracy, divide, sections
+from reports.extra_tables import ONLY_CSV, batches, breakdown, further
 from reports.figures import SHOWN_AS_FIGURES, draw_figures
 from reports.results import Results, collect
-from reports.sheets import ONLY_CSV, batches, breakdown, further
 from reports.tables import Table, paper_table
 
 _TITLES = {
@@ -51,7 +51,7 @@ def build(
         The markdown file.
 
     Raises:
-        bench.errors.UsageError: if the records cannot be read or the folder not written, or if
+        UsageError: if the records cannot be read or the folder not written, or if
             they are of different environments, saying how these differ.
     """
     found: dict[Any, Record] = {}
@@ -156,7 +156,7 @@ with the paper's values."""
 
 
 # Metrics of sections that sum up their own records.
-_APART = {*limits.METRICS, *peer.METRICS, *runtimes.METRICS}
+_APART = {*roofline_bound.METRICS, *peer.METRICS, *runtimes.METRICS}
 
 
 def _setting(case: Case) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench import store
-from bench.errors import UsageError
-from bench.units import millions, rounded
+from bench.records import store
+from bench.records.errors import UsageError
+from bench.records.units import millions, rounded
 from reports.accuracy import MEAN_POSE, by_action, collect_accuracy, unlearned
 
 

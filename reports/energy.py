@@ -8,8 +8,8 @@ from statistics import median
 
 import pandas as pd
 
-from bench.record import Record
-from bench.units import rounded
+from bench.records.record import Record
+from bench.records.units import rounded
 
 METRIC = "energy_per_frame_j"
 

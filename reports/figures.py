@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from bench.case import Case
 from bench.data.skeleton import PARENTS
-from bench.record import Record
+from bench.records.case import Case
+from bench.records.record import Record
 
 Array = npt.NDArray[np.float64]
 Found = dict[str, dict[str, Record]]

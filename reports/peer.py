@@ -8,9 +8,9 @@ from statistics import median
 
 import pandas as pd
 
-from bench.record import Record
-from bench.statistics import interleaved_ratio
-from bench.units import rounded
+from bench.records.record import Record
+from bench.records.units import rounded
+from bench.timing.statistics import interleaved_ratio
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"

@@ -14,8 +14,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.case import Case
 from bench.paper import rows
+from bench.records.case import Case
 from reports.results import Results, frame
 
 _HOSTS = {

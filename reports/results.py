@@ -9,10 +9,10 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from bench.case import Case
-from bench.record import Record
-from bench.rounds import paired
-from bench.statistics import Estimate, median_interval, outliers, rounds_ratio
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.timing.sampling import paired
+from bench.timing.statistics import Estimate, median_interval, outliers, rounds_ratio
 
 
 @dataclass

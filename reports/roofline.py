@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import limits
-from bench.record import Record
-from bench.units import giga, rounded
+from bench.records import roofline_bound
+from bench.records.record import Record
+from bench.records.units import giga, rounded
 
 _TEXT = """The lower bound of a row is the larger of two times: its arithmetic (`flops_full`) at \
 this machine's highest rate of a matrix product, and the bytes that its operators read and write \
@@ -24,16 +24,16 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         records: all records.
         folder: where ``roofline.csv`` is written.
     """
-    rates = limits.rates(records)
+    rates = roofline_bound.rates(records)
     if not rates:
         return []
-    units = {limits.FLOPS: "FLOP/s", limits.BANDWIDTH: "byte/s"}
+    units = {roofline_bound.FLOPS: "FLOP/s", roofline_bound.BANDWIDTH: "byte/s"}
     lines = [
         f"- {case.device}, {case.dtype}: {giga(rate, 1)} G{units[metric]}"
         for case, metric, rate in rates
     ]
     parts = ["## Times the limit", _TEXT, "\n".join(lines)]
-    rows = [row for row in limits.limits(records) if row.bound_s is not None]
+    rows = [row for row in roofline_bound.limits(records) if row.bound_s is not None]
     if rows:
         sheet = _sheet(rows)
         sheet.to_csv(folder / "roofline.csv", index=False)
@@ -41,7 +41,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     return parts
 
 
-def _sheet(rows: Sequence[limits.Limit]) -> pd.DataFrame:
+def _sheet(rows: Sequence[roofline_bound.Limit]) -> pd.DataFrame:
     def milli(seconds: float | None) -> str:
         return "" if seconds is None else rounded(1e3 * seconds, 2)
 

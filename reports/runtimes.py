@@ -9,10 +9,10 @@ from statistics import median
 
 import pandas as pd
 
-from bench.case import Case
-from bench.record import Record
-from bench.statistics import Estimate, rounds_ratio
-from bench.units import rounded
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.records.units import rounded
+from bench.timing.statistics import Estimate, rounds_ratio
 
 LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"

@@ -15,9 +15,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.case import Case
-from bench.record import Record
-from bench.units import rounded
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.records.units import rounded
 from reports.plots import name_of, palette, save
 
 Array = npt.NDArray[np.float64]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.case import Case
 from bench.paper import DESCRIPTIVE, Misprint, PaperRow, remarks, rows
-from bench.units import giga, millions, percent, rounded
-from reports import uncertain
+from bench.records.case import Case
+from bench.records.units import giga, millions, percent, rounded
+from reports import intervals
 from reports.accuracy import Accuracy, fill
+from reports.intervals import ends, spread
 from reports.results import Results
-from reports.uncertain import ends, spread
 
 Find = Callable[[Case | None], Results | None]
 
@@ -395,7 +395,7 @@ def _cell(
         elif base is not None and metric in base.values:
             change = value / base.values[metric]
         if change is not None:
-            ours += f" ({percent(change) if ratio is None else uncertain.change(ratio)})"
+            ours += f" ({percent(change) if ratio is None else intervals.change(ratio)})"
     difference = ""
     if column.comparable == "yes" and printed is not None:
         difference = _signed(float(column.text(value)) - printed, column.digits)

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from bench import latency, store, sweep
-from bench.case import Case
-from bench.cli import OUT, STORE
+from bench.cli.main import OUT, STORE
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context
-from bench.rounds import Sampling
+from bench.records import store
+from bench.records.case import Case
+from bench.scenarios import tables
+from bench.timing import interleaved
+from bench.timing.sampling import Sampling
 
 
 class Replay:
@@ -84,14 +86,14 @@ def measured(request: pytest.FixtureRequest) -> Callable[[Case], list[float]]:
     cases = tuple(dict.fromkeys(replace(case, **where) for case in wanted))
     training = cases if option("--device") == "cuda" or option("--training-steps") else ()
     sampling = Sampling(rounds=option("--rounds"), budget_s=60 * option("--budget"))
-    plan = sweep.Plan(
+    plan = tables.Plan(
         exact=cases, timed=cases, trainable=cases, training=training, sampling=sampling
     )
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled(), warnings.catch_warnings():
         warnings.simplefilter("default")  # pytest makes them errors, which would fail the rows
-        sweep.run(plan, option("--store"), Context(motion))
-    groups = {latency.group_name(group) for group in latency.groups(cases, sampling.alive)}
+        tables.run(plan, option("--store"), Context(motion))
+    groups = {interleaved.group_name(group) for group in interleaved.groups(cases, sampling.alive)}
     samples: dict[Case, list[float]] = {case: [] for case in cases}
     for record in store.read(option("--store")):
         if record.metric == "latency_s" and record.group in groups:

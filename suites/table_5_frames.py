@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.case import Case
+from bench.records.case import Case
 from suites import table_rows
 
 

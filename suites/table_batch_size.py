@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.case import Case
 from bench.paper import main_cases
+from bench.records.case import Case
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bench import store
-from bench.case import Case
 from bench.data.windows import MotionSource
 from bench.paper import main_cases
-from bench.runtimes import RUNTIMES
-from bench.runtimes.measure import DRIFT, LATENCY, Job, run
+from bench.records import store
+from bench.records.case import Case
+from bench.scenarios.runtimes import RUNTIMES
+from bench.scenarios.runtimes.measure import DRIFT, LATENCY, Job, run
 from suites.conftest import REPLAY
 
 Found = Callable[[Case, str], list[float]]

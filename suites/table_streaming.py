@@ -1,4 +1,4 @@
-"""Streaming latency: frame in to pose out, seq2frame and seq2seq; see ``bench.streaming``."""
+"""Streaming latency: frame in to pose out, seq2frame and seq2seq."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bench import store, streaming
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context
+from bench.records import store
+from bench.scenarios import streaming
 from suites.conftest import REPLAY
 
 pytestmark = pytest.mark.benchmark(timer=REPLAY, group="Streaming latency", warmup=False)

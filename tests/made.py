@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, Camera, project, world_to_camera
-from bench.data.detector import DetectorNoise
-from bench.data.generator import generate
+from bench.data.synthetic.detector import DetectorNoise
+from bench.data.synthetic.generator import generate
 
 Real = npt.NDArray[np.float64]
 

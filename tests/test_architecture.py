@@ -118,11 +118,11 @@ def test_the_library_reads_no_clock_prints_nothing_and_opens_no_file(path: str) 
 
 # --- clocks ------------------------------------------------------------------------------------
 
-CLOCK = "bench/timing.py"
+CLOCK = "bench/timing/clock.py"
 # Files that read a clock, but not for a measurement.
 OTHER_CLOCKS = {
-    "bench/store.py": {"strftime", "gmtime"},  # the name of a file set aside
-    "bench/lift.py": {"perf_counter"},  # tells its user how long it took
+    "bench/records/store.py": {"strftime", "gmtime"},  # the name of a file set aside
+    "bench/evaluation/lift_file.py": {"perf_counter"},  # tells its user how long it took
     "bench/train/loop.py": {"monotonic"},  # when to save and when to leave
     "bench/train/scale.py": {"monotonic"},  # when to leave
 }
@@ -151,7 +151,7 @@ MAY_IMPORT = {
     "reports": {"bench"},
     "suites": {"h2ot_core", "bench", "reports"},
 }
-ENTRY = "bench/cli.py"
+ENTRY = "bench/cli/main.py"
 
 
 @pytest.mark.parametrize("path", everything())

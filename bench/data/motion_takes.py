@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from bench.data.cameras import H36M_CAMERAS, normalise
-from bench.data.motion import Clip
+from bench.data.readers.motion import Clip
 from bench.data.takes import Array, DataSet, Mask, Split, Take
 from bench.data.windows import MARGIN, NEAREST_M, MotionSource, View
 

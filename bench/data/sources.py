@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bench.data.detector import DetectorNoise
-from bench.data.h36m import load_h36m
 from bench.data.motion_takes import motion_data
-from bench.data.mpi_inf_3dhp import load_3dhp
-from bench.data.stacked_hourglass import load_sh
+from bench.data.readers.h36m import load_h36m
+from bench.data.readers.mpi_inf_3dhp import load_3dhp
+from bench.data.readers.stacked_hourglass import load_sh
+from bench.data.synthetic.detector import DetectorNoise
 from bench.data.takes import DataError, DataSet
 from bench.data.windows import MotionSource
 
@@ -23,10 +23,10 @@ def open_data(
 
     Args:
         spec: `SCHEME:REST`, one of
-            `h36m:FOLDER`, Human3.6M in the npz files of VideoPose3D (`bench.data.h36m`);
-            `sh:FILE`, Human3.6M in the pickle of MotionBERT (`bench.data.stacked_hourglass`);
-            `3dhp:FOLDER`, MPI-INF-3DHP in the npz files of P-STMO (`bench.data.mpi_inf_3dhp`);
-            `motion:FILE`, an open motion file (`bench.data.motion`);
+            `h36m:FOLDER`, Human3.6M in the npz files of VideoPose3D (`readers.h36m`);
+            `sh:FILE`, Human3.6M in the pickle of MotionBERT (`readers.stacked_hourglass`);
+            `3dhp:FOLDER`, MPI-INF-3DHP in the npz files of P-STMO (`readers.mpi_inf_3dhp`);
+            `motion:FILE`, an open motion file (`readers.motion`);
             `generated`, `generated:SEED` or `generated:SEED:FRAMES`, generated motion.
         detector: of the 2D joints: "cpn" (default) or "gt" for h36m, and "gt" (exact 2D instead
             of the noise model) for motion and generated; the others have one.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, Camera, normalise, project, world_to_camera
-from bench.data.detector import DetectorNoise
-from bench.data.generator import FPS, generate
-from bench.data.motion import Clip, MotionError, Split, load_motion
+from bench.data.readers.motion import Clip, MotionError, Split, load_motion
+from bench.data.synthetic.detector import DetectorNoise
+from bench.data.synthetic.generator import FPS, generate
 
 Array = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class MotionSource:
         """Use an open motion file.
 
         Args:
-            path: npz as described in `bench.data.motion`.
+            path: npz as described in `bench.data.readers.motion`.
             noise: model of detector error; None means its defaults.
 
         Raises:

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 
 import h2ot_core
-from bench.case import Case
 from bench.data.takes import DataSet, Split
-from bench.errors import UsageError
 from bench.evaluation.protocol import Windows
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
-from bench.sweep import opened
-from bench.units import rounded
-from bench.weights import Weights, load_weights
+from bench.models.weights import Weights, load_weights
+from bench.records.case import Case
+from bench.records.errors import UsageError
+from bench.records.units import rounded
+from bench.scenarios.tables import opened
 
 
 @dataclass(frozen=True, kw_only=True)

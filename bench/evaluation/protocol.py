@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.takes import Mask
-from bench.errors import UsageError
+from bench.records.errors import UsageError
 from h2ot_core.schedule import middle
 
 Windows = Literal["hot", "mixste", "strict", "sh", "centre"]

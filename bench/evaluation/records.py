@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.case import Case
 from bench.evaluation.result import UNITS, Evaluation
 from bench.evaluation.run import PCK_JOINTS
-from bench.record import Record
-from bench.weights import Weights
+from bench.models.weights import Weights
+from bench.records.case import Case
+from bench.records.record import Record
 from h2ot_core import Hourglass
 
 MEAN = "mean"
@@ -58,7 +58,7 @@ def to_records(
         case: the configuration; its motion becomes the name of the data set.
         weights: None for an untrained model.
         model: what was evaluated.
-        stamp: session and environment, as of :func:`bench.sweep.opened`.
+        stamp: session and environment, as of :func:`bench.scenarios.tables.opened`.
     """
     case = replace(case, motion=evaluation.dataset)
     protocol = {

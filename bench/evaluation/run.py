@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench.data.takes import DataError, DataSet, Split, Take, downsampled
-from bench.errors import UsageError
 from bench.evaluation.protocol import Layout, Protocol, default_windows, lay_out
 from bench.evaluation.result import Evaluation, TakeErrors
+from bench.records.errors import UsageError
 from h2ot_core import Hourglass, metrics
 from h2ot_core.schedule import middle
 from h2ot_core.video import mirrored

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
 from bench.gate.verdicts import EXACT, SAMPLED, Allowance
+from bench.records.errors import UsageError
 
 _FIELDS: dict[str, Any] = {"case": str, "metric": str, "upto": (int, float), "reason": str}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,17 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import store
-from bench.errors import StoreError, UsageError
-from bench.gate import sampled
-from bench.gate.calibration import Trial, draw_power, text
+from bench.gate import sampled, simulate, verdicts
 from bench.gate.compare import differences
 from bench.gate.exact import write
 from bench.gate.regression import OUT, progress
-from bench.gate.sides import HARNESS, Side, checkout
+from bench.gate.revisions import HARNESS, Side, checkout
 from bench.gate.simulate import CASES, Simulated, draw
 from bench.gate.verdicts import Finding, Rules, exit_status, judge
-from bench.record import Record
+from bench.records import store
+from bench.records.errors import StoreError, UsageError
+from bench.records.record import Record
+from bench.timing import statistics
 
 STORE = OUT / "calibration"
 SPREADS = (0.005, 0.01, 0.02)
@@ -38,7 +39,6 @@ class Plan:
         real: A/A runs on this machine, and as many with each of ``slowdowns``.
         sampled: what a real run measures.
         store: folder in which every trial is kept.
-        out: folder of the report.
         root: the checkout whose HEAD is measured against itself.
     """
 
@@ -48,39 +48,55 @@ class Plan:
     slowdowns: Sequence[float] = SLOWDOWNS
     sampled: sampled.Plan = field(default_factory=sampled.Plan)
     store: Path = STORE
-    out: Path = Path("reports")
     root: Path = HARNESS
     rules: Rules = field(default_factory=Rules)
     quiet: bool = False
 
 
-def run(plan: Plan) -> str:
-    """Try what is not yet in the store, and write the report.
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One suite that the gate judged.
 
-    Returns:
-        The report.
+    Attributes:
+        kind: "all cases" or "one case" slowed down in a simulation, or "real".
+        spread: between processes, as simulated; None for a real run.
+        slowdown: injected, as a share.
+        status: exit status.
+        half_width: of the widest interval, as a share of its ratio.
+    """
+
+    kind: str
+    spread: float | None
+    slowdown: float
+    status: int
+    half_width: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """All trials of a plan, the rules they were judged by, and where the real ones ran."""
+
+    simulated: Sequence[Trial]
+    real: Sequence[Trial]
+    rules: Rules
+    environment: dict[str, Any]
+
+
+def run(plan: Plan) -> Calibration:
+    """Run the trials that are not yet in the store.
 
     Raises:
-        UsageError: if the store or the report cannot be written, or real runs are asked for
-            outside a checkout.
+        UsageError: if the store cannot be written, or real runs are asked for outside a checkout.
     """
     try:
         plan.store.mkdir(parents=True, exist_ok=True)
-        plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}") from None
     simulated = _simulate(plan)
     if plan.real:
         _measure(plan)
     real, environment = _real_trials(plan)
-    picture = plan.out / "gate_power.png"
-    report = text(simulated, real, plan.rules, environment, picture.name)
-    try:
-        draw_power([*simulated, *real], picture)
-        (plan.out / "gate_calibration.md").write_text(report, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write the report: {error.strerror}") from None
-    return report
+    return Calibration(simulated=simulated, real=real, rules=plan.rules, environment=environment)
 
 
 def _trial(findings: Sequence[Finding], **known: Any) -> Trial:
@@ -129,8 +145,7 @@ def _once(setting: Simulated, seed: int, rules: Rules) -> Trial:
 
 def _digest(rules: Rules) -> str:
     """Names what a simulated verdict depends on."""
-    files = ("statistics.py", "gate/verdicts.py", "gate/simulate.py")
-    code = "".join((HARNESS / "bench" / name).read_text(encoding="utf-8") for name in files)
+    code = "".join(map(inspect.getsource, (statistics, verdicts, simulate)))
     return hashlib.sha256(f"{asdict(rules)}{code}".encode()).hexdigest()[:12]
 
 

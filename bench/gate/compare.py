@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import store
 from bench.gate.verdicts import Allowance, Finding, Rules, exit_status, judge
-from bench.record import Record
+from bench.records import store
+from bench.records.record import Record
 
 # What may differ: base and head are different code, or there would be nothing to compare.
 _CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
@@ -57,7 +57,7 @@ def compare_files(
 
     Raises:
         Incomparable: if there is no base file, or the environments differ.
-        bench.errors.StoreError: if a file is torn or holds no records, or the head is missing.
+        bench.records.errors.StoreError: if a file is torn or has no records, or head is missing.
     """
     if not base.exists():
         raise Incomparable(f"no baseline: there is no file {base}; measure the base first")

@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 
 import h2ot_core
-from bench import counters, store
-from bench.case import Case
-from bench.environment import environment
-from bench.errors import StoreError, UsageError
-from bench.gate.sides import HARNESS, Side, content
-from bench.record import Record
+from bench.gate.revisions import HARNESS, Side, content
+from bench.metrics import flop_counters
+from bench.records import store
+from bench.records.case import Case
+from bench.records.environment import environment
+from bench.records.errors import StoreError, UsageError
+from bench.records.record import Record
 
 Tick = Callable[[str], None]
 
@@ -30,7 +31,7 @@ def every_case() -> list[Case]:
     for host in h2ot_core.HOSTS:
         for scheme in h2ot_core.SCHEMES:
             try:
-                config = counters.blank_model({"host": host, "scheme": scheme})[0].config
+                config = flop_counters.blank_model({"host": host, "scheme": scheme})[0].config
             except h2ot_core.ConfigError:  # the host does not take the scheme
                 continue
             found.append(

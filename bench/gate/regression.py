@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.case import Case
 from bench.gate import exact, sampled
 from bench.gate.compare import Outcome, compare
-from bench.gate.sides import HARNESS, Side, checkout, working_tree
+from bench.gate.revisions import HARNESS, Side, checkout, working_tree
 from bench.gate.verdicts import Allowance, Rules
-from bench.record import Record
+from bench.records.case import Case
+from bench.records.record import Record
 
 OUT = Path("reports/out/gate")
 
@@ -55,7 +55,7 @@ def run(
     """Measure and compare; leaves no worktree behind, interrupted or not.
 
     Raises:
-        bench.errors.UsageError: if this is no checkout, or the revision is unknown.
+        bench.records.errors.UsageError: if this is no checkout, or the revision is unknown.
         bench.gate.compare.Incomparable: if the base cannot be measured by this harness at all.
     """
     head = working_tree(plan.root, slowdown=plan.slowdown)

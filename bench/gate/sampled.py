@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from bench import timing
-from bench.case import Case
-from bench.gate.sides import Side
+from bench.gate.revisions import Side
 from bench.gate.verdicts import SAMPLED
-from bench.processes import Talker
-from bench.record import Record
-from bench.statistics import stationary
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.timing import clock
+from bench.timing.statistics import stationary
+from bench.workers.process import Talker
 
 CASES = (
     Case(host="mixste", frames=27, prune="tps", recover="tri", r=(13, 9), b=(0, 3), threads=1),
@@ -76,9 +76,9 @@ def sample(
         tick: called after each pair with what is to be said of it.
     """
     records: dict[str, list[Record]] = {base.name: [], head.name: []}
-    start, longest, run = timing.now(), 0.0, uuid.uuid4().hex[:12]
+    start, longest, run = clock.now(), 0.0, uuid.uuid4().hex[:12]
     for pair in range(plan.pairs):
-        began = timing.now()
+        began = clock.now()
         left = plan.budget_s - (began - start)
         if pair >= FEWEST_PAIRS and left < longest:
             break
@@ -86,7 +86,7 @@ def sample(
         found = _Pair(plan, order, pair, run).measure(began + left / (plan.pairs - pair))
         for name, taken in found.items():
             records[name] += taken
-        longest = max(longest, timing.now() - began)
+        longest = max(longest, clock.now() - began)
         tick(f"pair {pair + 1}: {_said(found)}")
         if not any(r.status == "ok" for r in found[base.name]):
             break  # the base cannot be measured at all
@@ -161,11 +161,11 @@ class _Pair:
         fewest, most = (self.plan.turns, self.plan.turns) if self.plan.turns else _TURNS
         turn, longest = 0, 0.0
         # Turns come in twos, of which the second begins with the other side.
-        while turn < most and (turn < fewest or timing.now() + 2 * longest < deadline):
+        while turn < most and (turn < fewest or clock.now() + 2 * longest < deadline):
             for ordered in (workers, workers[::-1]):
-                began = timing.now()
+                began = clock.now()
                 self._turn(ordered)
-                longest = max(longest, timing.now() - began)
+                longest = max(longest, clock.now() - began)
             turn += 2
 
     def _turn(self, workers: Sequence[_Worker]) -> None:

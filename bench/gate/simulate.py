@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.case import Case
 from bench.gate.verdicts import SAMPLED
-from bench.record import Record
+from bench.records.case import Case
+from bench.records.record import Record
 
 CASES, PAIRS, TURNS = 4, 10, 8
 """What ``bench.gate.sampled`` takes within two and a half minutes."""

@@ -9,9 +9,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from statistics import median
 
-from bench.case import Case
-from bench.record import Record
-from bench.statistics import Estimate, hierarchical_ratio
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.timing.statistics import Estimate, hierarchical_ratio
 
 EXACT = (
     "param_count",

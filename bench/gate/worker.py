@@ -15,9 +15,9 @@ from typing import Any, TextIO
 import torch
 
 import h2ot_core
-from bench import timing
-from bench.case import Case
-from bench.record import Record
+from bench.records.case import Case
+from bench.records.record import Record
+from bench.timing import clock
 
 SEED = 0  # of weights and input, the same for every process
 
@@ -40,12 +40,12 @@ def main() -> None:
 
 
 def _counts(case: Case) -> Iterator[Record]:
-    from bench import counters
+    from bench.metrics import flop_counters
 
     names = {"param_count": "1", "flops_paper": "flop", "flops_full": "flop", "operator_calls": "1"}
     try:
-        model, x = counters.blank_model(case.build_arguments())
-        count = counters.count(model, x)
+        model, x = flop_counters.blank_model(case.build_arguments())
+        count = flop_counters.count(model, x)
     except Exception as error:  # whatever it is, the other cases are counted
         for name in names:
             yield Record(case=case, metric=name, unit="", values=(), **_excuse(error))
@@ -118,11 +118,11 @@ def _pass(case: Case, slowdown: float) -> Callable[[], float]:
     x = torch.rand(case.batch, host.frames, host.joints, host.channels) * 2 - 1
     x = x.to(case.device, getattr(torch, case.dtype))
     if slowdown:
-        model.forward = timing.slowed(model.forward, slowdown)  # type: ignore[method-assign]
+        model.forward = clock.slowed(model.forward, slowdown)  # type: ignore[method-assign]
 
     def once() -> float:
         with torch.inference_mode():
-            return timing.time_call(lambda: model(x), x.device)
+            return clock.time_call(lambda: model(x), x.device)
 
     return once
 

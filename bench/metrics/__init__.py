@@ -1,13 +1,13 @@
 """Metrics that are taken of one case at a time: one file each, one row each in METRICS.
 
-Latency is not among them: it is taken of many cases at once, in turn; see ``bench.latency``.
+Latency is not among them: it is taken of many cases in turn, see ``bench.timing.interleaved``.
 """
 
 from __future__ import annotations
 
-from bench.case import Case
 from bench.metrics import counts, frame_noise, process_memory, training_step
 from bench.metrics.base import Context, Metric, Reading
+from bench.records.case import Case
 
 
 def _training_memory(case: Case, context: Context) -> list[Reading]:

@@ -14,10 +14,10 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 import h2ot_core
-from bench.case import Case
-from bench.data.motion import MotionError
+from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource
 from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from bench.records.case import Case
 from h2ot_core.metrics import mpjpe, mpjve
 from h2ot_core.video import LEFT, RIGHT, mirrored
 

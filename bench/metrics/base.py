@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.case import Case
 from bench.data.windows import MotionSource
-from bench.excuses import NotApplicable, excuse
-from bench.trunk import Trunk
+from bench.models.trunk import Trunk
+from bench.records.case import Case
+from bench.records.status import NotApplicable, excuse
 
 __all__ = ["Context", "Metric", "NotApplicable", "Reading", "excuse"]
 
@@ -52,7 +52,7 @@ class Metric:
         measure: takes the case; raises :class:`NotApplicable` for a skipped record,
             ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, ``TimeoutError`` for a
             timeout record, anything else for a failed one.
-        of: the cases of a plan that it is taken of, a field of :class:`bench.sweep.Plan`.
+        of: the field of :class:`bench.scenarios.tables.Plan` that lists its cases.
         at_once: how many cases may be measured at the same time; more than one for a metric that
             works in processes of its own and reads no clock.
     """

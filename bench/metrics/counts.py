@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from bench import counters
-from bench.case import Case
+from bench.metrics import flop_counters
 from bench.metrics.base import Context, Reading
+from bench.records.case import Case
 
 
 def measure(case: Case, context: Context) -> list[Reading]:
     """Count a batch of one in both conventions, and confirm it with three other counters.
 
     Raises:
-        bench.counters.UncountedOperation, bench.counters.CountersDisagree: see there.
+        UncountedOperation, CountersDisagree: see ``bench.metrics.flop_counters``.
     """
-    model, x = counters.blank_model(case.build_arguments())
-    count = counters.count(model, x)
-    confirmed = counters.cross_check(model, x, count)
+    model, x = flop_counters.blank_model(case.build_arguments())
+    count = flop_counters.count(model, x)
+    confirmed = flop_counters.cross_check(model, x, count)
     names = {"torch": torch.__version__.split("+")[0]}
     protocol = {"counter": "h2ot", "confirmed_by": sorted(confirmed), "batch": 1, **names}
     modules = sorted(count.modules.items())

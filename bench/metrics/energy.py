@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 import h2ot_core
-from bench import timing
-from bench.case import Case
 from bench.data.windows import batch
 from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from bench.records.case import Case
+from bench.timing import clock
 
 FEWEST_UPDATES = 10
 WINDOWS = 3  # each idle, then at work
@@ -147,9 +147,9 @@ class Counter:
             NotApplicable: if the counter was updated fewer than ten times.
         """
         self._monitor.begin_window(name)
-        begin, before = timing.now(), self._read()
+        begin, before = clock.now(), self._read()
         updates = runs = 0
-        while (spent := timing.now() - begin) < at_least_s or (
+        while (spent := clock.now() - begin) < at_least_s or (
             updates < FEWEST_UPDATES and spent < LONGER * at_least_s
         ):
             work()
@@ -174,7 +174,7 @@ class Counter:
 
 
 def _sleep() -> None:
-    timing.wait_until(timing.now() + _POLL_S)
+    clock.wait_until(clock.now() + _POLL_S)
 
 
 def _version() -> str:
@@ -197,7 +197,7 @@ def _work(case: Case, context: Context) -> Callable[[], Tensor]:
     def run() -> Tensor:
         with torch.inference_mode():
             poses = model(x)
-        timing.synchronise(x.device)
+        clock.synchronise(x.device)
         return poses
 
     return run

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 import h2ot_core
-from bench.case import Case
 from bench.data.windows import batch
 from bench.metrics.base import Context, NotApplicable, Reading
+from bench.records.case import Case
 from h2ot_core import PRUNERS
 
 WINDOWS = 240

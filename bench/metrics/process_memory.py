@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.case import Case
-from bench.metrics import isolated
 from bench.metrics.base import Context, NotApplicable, Reading
+from bench.records.case import Case
+from bench.workers import isolated
 
 KINDS = {
     "inference_allocated_peak_bytes": "tensors, as PyTorch's allocator counts them on the GPU",
@@ -27,7 +27,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
 
     Raises:
         NotApplicable: if the case's device is not there.
-        MemoryError, RuntimeError: as :func:`bench.metrics.isolated.call`.
+        MemoryError, RuntimeError: as :func:`bench.workers.isolated.call`.
     """
     peaks = isolated.call("bench.metrics.process_memory", case)
     protocol = {"batch": case.batch, "process": "fresh", "scope": peaks.pop("scope")}
@@ -52,7 +52,7 @@ def worker(case: Case) -> dict[str, Any]:
     import torch
 
     import h2ot_core
-    from bench import timing
+    from bench.timing import clock
 
     if case.device == "cuda" and not torch.cuda.is_available():
         raise NotApplicable("no CUDA device")
@@ -69,7 +69,7 @@ def worker(case: Case) -> dict[str, Any]:
         model(x)
     peaks: dict[str, Any] = {"inference_process_peak_bytes": isolated.peak(), "scope": scope}
     if case.device == "cuda":
-        timing.synchronise(x.device)
+        clock.synchronise(x.device)
         peaks["inference_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
         peaks["inference_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
         # The allocator gives nothing back in one pass, so what is held now is the peak.

@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 import h2ot_core
-from bench.case import Case
 from bench.metrics.base import Context, Reading
+from bench.records.case import Case
 from h2ot_core.losses import loss_of
 
 BATCH = 4  # Table 1

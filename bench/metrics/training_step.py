@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from bench.case import Case
-from bench.metrics import isolated
 from bench.metrics.base import Context, NotApplicable, Reading
+from bench.records.case import Case
+from bench.workers import isolated
 
 BATCH = 4  # Table 1
 _WARMUP, _STEPS = {"cpu": 1, "cuda": 5}, {"cpu": 2, "cuda": 20}
@@ -23,7 +23,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     Raises:
         NotApplicable: if the device is not there, or for MHFormer, which the paper trains at
             batch 210.
-        MemoryError, RuntimeError: as :func:`bench.metrics.isolated.call`.
+        MemoryError, RuntimeError: as :func:`bench.workers.isolated.call`.
     """
     if case.host not in _EPOCH:
         raise NotApplicable(f"the paper does not train {case.host} at batch {BATCH}")
@@ -59,7 +59,7 @@ def worker(case: Case) -> dict[str, Any]:
     import torch
 
     import h2ot_core
-    from bench import timing
+    from bench.timing import clock
     from h2ot_core.losses import loss_of
 
     if case.device == "cuda" and not torch.cuda.is_available():
@@ -91,7 +91,7 @@ def worker(case: Case) -> dict[str, Any]:
     if case.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     isolated.forget_peak()
-    seconds = [timing.time_call(step, device) for _ in range(_STEPS[case.device])]
+    seconds = [clock.time_call(step, device) for _ in range(_STEPS[case.device])]
     taken: dict[str, Any] = {"training_step_s": seconds}
     if case.device == "cuda":
         taken["training_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()

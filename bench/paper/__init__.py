@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bench.case import Case
-from bench.errors import UsageError
+from bench.records.case import Case
+from bench.records.errors import UsageError
 
 _HERE = Path(__file__).parent
 TABLES = (2, 3, 4, 5, 6, 7)

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import h2ot_core
-from bench.case import Case
-from bench.data.detector import DetectorNoise
+from bench.data.synthetic.detector import DetectorNoise
 from bench.data.takes import DataSet
-from bench.errors import UsageError
 from bench.evaluation import default_protocol, evaluate
-from bench.train import trunk
-from bench.train.feeds import dataset_feed, split_validation
+from bench.records.case import Case
+from bench.records.errors import UsageError
+from bench.train import elastic
+from bench.train.batches import dataset_feed, split_validation
 from bench.train.loop import BEST, FINAL, Outcome, Run, fit
 from bench.train.positions import plant_positions
 from bench.train.recipes import Recipe
@@ -98,28 +98,30 @@ def train_trunk(
         say: takes lines for the user.
     """
     noise = DetectorNoise()
-    recorded, made, aside, name = trunk.training_clips(motion)
-    feed = trunk.TrunkFeed(
-        recorded, made, noise, recipe.epochs * trunk.STEPS_PER_EPOCH, recipe.seed,
-        steps=trunk.STEPS_PER_EPOCH, about={"data": name},
+    recorded, made, aside, name = elastic.training_clips(motion)
+    feed = elastic.TrunkFeed(
+        recorded, made, noise, recipe.epochs * elastic.STEPS_PER_EPOCH, recipe.seed,
+        steps=elastic.STEPS_PER_EPOCH, about={"data": name},
     )  # fmt: skip
-    say(f"trunk: {dict(trunk.SIZES)}, {len(trunk.members())} configurations and shorter windows")
+    say(
+        f"trunk: {dict(elastic.SIZES)}, {len(elastic.members())} configurations and shorter windows"
+    )
     say(f"data: {name}: {len(recorded)} recorded and {len(made)} generated clips")
     card: dict[str, Any] = {
         "chosen": "the last",
         "validation_clips": [clip.name for clip in aside],
     }
-    watch = trunk.Watch(aside, noise)
-    model = trunk.make_trunk(recipe.seed)
+    watch = elastic.Watch(aside, noise)
+    model = elastic.make_trunk(recipe.seed)
     first = replace(run, folder=run.folder / "first")
     outcome = fit(model, feed, recipe, first, validate=watch, card=card)
     _report(outcome, first, say)
     if not outcome.done:
         return outcome
     card["before"] = {name: weights.read_card(first.folder / FINAL)[name] for name in _BEFORE}
-    plant_positions(model, *trunk.windows_for_positions(aside, noise))
-    second = replace(trunk.RECOVERING, seed=recipe.seed)
-    steps = second.epochs * trunk.STEPS_PER_EPOCH
+    plant_positions(model, *elastic.windows_for_positions(aside, noise))
+    second = replace(elastic.RECOVERING, seed=recipe.seed)
+    steps = second.epochs * elastic.STEPS_PER_EPOCH
     tra = replace(feed, total=steps, ladder=(), recovering=True)
     outcome = fit(model, tra, second, run, validate=watch, card=card)
     _report(outcome, run, say)

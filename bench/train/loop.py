@@ -17,8 +17,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from tqdm import tqdm
 
-from bench.errors import UsageError
-from bench.train.feeds import Batch, Feed, ahead, seed_of
+from bench.records.errors import UsageError
+from bench.train.batches import Batch, Feed, ahead, seed_of
 from bench.train.recipes import Recipe
 from h2ot_core import Hourglass, weights
 from h2ot_core.checkpoints import read_weights, save_published

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, Camera, normalise, project, world_to_camera
-from bench.data.detector import DetectorNoise
-from bench.data.motion import Clip
+from bench.data.readers.motion import Clip
+from bench.data.synthetic.detector import DetectorNoise
 from bench.data.takes import H36M_LEFT, H36M_RIGHT, DataError
 from bench.data.windows import MARGIN, NEAREST_M
 

@@ -1,0 +1,81 @@
+"""The command line: the parser of all commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import h2ot_core
+from bench.data.readers.keypoints import KeypointError
+from bench.data.readers.motion import MotionError
+from bench.data.takes import DataError
+from bench.models import plugins
+from bench.records.errors import UsageError
+
+_EPILOG = """examples:
+  python -m bench count --table 4 --csv -          parameters and FLOPs of Table 4
+  python -m bench run --table 2 --report           measure Table 2 and write the report
+  python -m bench run --quick --report             baseline, HoT and H2OT only, a few minutes
+  python -m bench run --prune tpa --recover tri --r 121 81 --b 2 5 --report
+  python -m bench report                           the report from what is stored
+  python -m bench self-check                       does the harness measure what it says, here?
+  python -m bench regression --base origin/main    has this tree become slower?
+  python -m bench lift detections.json poses.npz --weights model.pth --animate poses.gif
+  python -m bench evaluate --host mixste --weights model.pth --data h36m:FOLDER --detector cpn
+  python -m bench motion import cmu/ cmu.npz       ASF/AMC and BVH files as a motion file
+"""
+
+
+COMMANDS = (
+    "count", "run", "figures", "energy", "report", "lift", "evaluate", "train", "accuracy",
+    "streaming", "motion", "gate", "regression", "calibrate_gate", "self_check", "peer", "profile",
+    "roofline", "runtimes",
+)  # fmt: skip
+"""Modules of this package in the order of the help; each has ``add(commands)``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status.
+
+    0 done, 1 in part, 2 bad input, 130 interrupted; the gate's commands also 1, 3 and 4, see there.
+    """
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        plugins.load_all()
+        for name in getattr(args, "plugin", ()):
+            plugins.load(name)
+        status = args.run(args)
+    except (
+        UsageError,
+        MotionError,
+        DataError,
+        KeypointError,
+        h2ot_core.ConfigError,
+        h2ot_core.InputError,
+        h2ot_core.CheckpointError,
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {args.interrupted}", file=sys.stderr)
+        return 130
+    return int(status or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure pruning and recovering of pose tokens in video pose transformers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(
+        interrupted="what was measured is stored, the same command goes on from there"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"bench.cli.{name}").add(commands)
+    return parser

@@ -1,0 +1,77 @@
+"""The command motion."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.cli.options import (
+    positive,
+)
+from bench.records.errors import UsageError
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    motion = commands.add_parser("motion", help="make motion files for --motion")
+    actions = motion.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    imported = actions.add_parser(
+        "import",
+        help="from ASF/AMC and BVH files",
+        description="Convert the AMC (with their ASF) and BVH files in FOLDER and below it to one "
+        "open motion file: 17 joints of Human3.6M, metres, z up. Skeletons of the CMU database are "
+        "known; describe others in a mapping. A file that cannot be read is reported and left out, "
+        "and the exit status is then 1.",
+    )
+    imported.add_argument("folder", metavar="FOLDER", type=Path)
+    imported.add_argument("out", metavar="OUT.npz", type=Path)
+    imported.add_argument(
+        "--mapping",
+        metavar="FILE",
+        type=Path,
+        help='JSON such as {"unit": "cm", "up": "y", "skip": 0, "joints": {"Hip": "Hips", "Head": '
+        '["Head", "end"], ...}} with all 17 joints',
+    )
+    imported.add_argument(
+        "--actions", metavar="FILE", type=Path, help="CSV with columns file,action (file names)"
+    )
+    imported.add_argument(
+        "--fps", type=positive, default=50, help="frames per second to write (50)"
+    )
+    imported.add_argument(
+        "--source-fps", type=float, default=120.0, help="of AMC files, which do not say (120)"
+    )
+    imported.add_argument(
+        "--test-subjects",
+        metavar="NAME",
+        nargs="+",
+        help="subjects of the test split (every fifth)",
+    )
+    imported.set_defaults(run=_motion_import)
+
+
+def _motion_import(args: argparse.Namespace) -> int:
+    from bench.data.readers.mocap.convert import import_motion
+
+    try:
+        done = import_motion(
+            args.folder,
+            args.out,
+            mapping=args.mapping,
+            actions=args.actions,
+            fps=args.fps,
+            source_fps=args.source_fps,
+            test_subjects=args.test_subjects,
+            progress=sys.stderr.isatty(),
+        )
+    except OSError as error:
+        raise UsageError(f"cannot write {args.out}: {error.strerror}") from None
+    for line in done.broken:
+        print(f"left out: {line}", file=sys.stderr)
+    split = f"test: {', '.join(done.test_subjects)}" if done.test_subjects else "all train"
+    print(f"{args.out}: {done.clips} clips, {done.frames} frames at {args.fps} Hz ({split})")
+    if done.broken:
+        print(f"{len(done.broken)} files could not be read, see above", file=sys.stderr)
+    return 1 if done.broken else 0

@@ -1,0 +1,195 @@
+"""The command run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h2ot_core
+from bench.cli.options import (
+    OUT,
+    STORE,
+    above_zero,
+    add_configuration,
+    finish,
+    motion_source,
+    own_case,
+    positive,
+)
+from bench.paper import TABLES, cases, main_cases
+from bench.records.case import Case
+from bench.records.errors import UsageError
+from bench.timing.sampling import Sampling
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    run = commands.add_parser(
+        "run",
+        help="measure tables or one configuration",
+        description="Measure every row of the tables given (default: all, and the figures), or one "
+        "configuration and its baseline. Latency is taken in rounds, in fresh processes, each row "
+        "in turn with its baseline, until the 95% interval of the median is narrow enough or the "
+        "row's share of the budget is spent. Every record is on disk as soon as it is measured; "
+        "the same command resumes after an interruption.",
+    )
+    add_configuration(run)
+    run.add_argument(
+        "--every-strategy", action="store_true", help="all pruners x recoverers on one host"
+    )
+    run.add_argument(
+        "--defaults", action="store_true", help="baseline and default scheme of every host"
+    )
+    run.add_argument(
+        "--batch", type=positive, nargs="+", default=[1], help="clips per forward pass (1)"
+    )
+    run.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    run.add_argument("--threads", type=positive, help="CPU threads (PyTorch's choice)")
+    _add_sampling(run)
+    run.add_argument(
+        "--training-steps",
+        action="store_true",
+        help="take real training steps of Table 3 on a CPU too (minutes each)",
+    )
+    run.add_argument(
+        "--motion",
+        metavar="FILE",
+        type=Path,
+        help="motion to take the input from, in the open format; default: generated",
+    )
+    run.add_argument(
+        "--quick",
+        action="store_true",
+        help="time only the baseline and the default scheme of each host, and HoT-MixSTE, and "
+        "draw no figures; all exact columns are kept",
+    )
+    run.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+    run.add_argument("--report", action="store_true", help="write the report when done")
+    run.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
+    run.set_defaults(run=_run)
+
+
+def _add_sampling(run: argparse.ArgumentParser) -> None:
+    timed = run.add_argument_group("how long latency is sampled")
+    timed.add_argument(
+        "--budget", type=above_zero, metavar="MINUTES",
+        help="for all timing (13; 2.5 with --quick); every row has a share by its FLOPs",
+    )  # fmt: skip
+    timed.add_argument(
+        "--width", type=above_zero, default=2.0, metavar="PERCENT",
+        help="half the 95%% interval of the median latency that is narrow enough (2)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--ratio-width", type=above_zero, default=3.0, metavar="PERCENT",
+        help="likewise of the speed-up (3)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--rounds", type=positive, help="so many visits per row, whatever width and budget say"
+    )
+    timed.add_argument(
+        "--visit-timeout", type=above_zero, default=300.0, metavar="SECONDS",
+        help="after which a row that does not answer is given up (300)",
+    )  # fmt: skip
+    timed.add_argument(
+        "--flush-l2", action="store_true", help="empty a GPU's cache before every forward pass"
+    )
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    return Sampling(
+        rounds=args.rounds,
+        width=args.width / 100,
+        ratio_width=args.ratio_width / 100,
+        budget_s=60 * (args.budget or (2.5 if args.quick else 13.0)),
+        patience_s=args.visit_timeout,
+        flush_l2=args.flush_l2,
+    )
+
+
+def _run(args: argparse.Namespace) -> None:
+    from bench.metrics.base import Context
+    from bench.scenarios import tables as sweep
+
+    motion = motion_source(args)
+    wanted, timed = _cases(args)
+
+    def settle(found: Sequence[Case]) -> tuple[Case, ...]:
+        """The cases in the setting asked for, each batch size after its baseline."""
+        return tuple(
+            replace(
+                case,
+                batch=batch,
+                device=args.device,
+                dtype=args.dtype,
+                threads=args.threads or 0,
+                motion=motion.name,
+            )
+            for batch in args.batch
+            for case in dict.fromkeys(found)
+        )
+
+    own = own_case(args) is not None
+    whole = not (args.table or args.quick or args.defaults or own)
+    with_memory = wanted if own else cases([3, 4])
+    trained = wanted if own else cases([3])
+    plan = sweep.Plan(
+        exact=settle(wanted),
+        timed=settle(timed),
+        trainable=settle([case for case in timed if case in with_memory]),
+        training=settle([case for case in timed if case in trained])
+        if args.training_steps or args.device == "cuda"
+        else (),
+        sampling=_sampling(args),
+    )
+    sweep.run(plan, args.store, Context(motion))
+    if whole:
+        from bench.scenarios.figures import take_figures
+
+        take_figures(args.store, Context(motion), threads=args.threads or 0)
+    finish(args)
+
+
+def _cases(args: argparse.Namespace) -> tuple[list[Case], list[Case]]:
+    """The cases to count, and those to time, the baseline before what is compared with it."""
+    own = own_case(args)
+    if args.every_strategy:
+        if own is None:
+            raise UsageError("--every-strategy needs a host; give --host")
+        found = _every_strategy(own.baseline, args)
+        return found, found
+    if own is not None:
+        return [own.baseline, own], [own.baseline, own]
+    main = main_cases()
+    if args.defaults:
+        found = [case for case in main if case.prune != "tpc"]
+        return found, found
+    numbers = args.table or TABLES
+    counted = cases(numbers)
+    if args.quick:
+        return counted, [case for case in main if case.prune != "tpc" or case.host == "mixste"]
+    # Table 6 prints no speed, and its rows differ in the last operation alone.
+    timed = cases([number for number in numbers if number != 6] or numbers)
+    return counted, [*(case.baseline for case in timed), *timed]
+
+
+def _every_strategy(baseline: Case, args: argparse.Namespace) -> list[Case]:
+    """The baseline and every pair of strategies that the host takes."""
+    found = [baseline]
+    for prune in h2ot_core.PRUNERS:
+        for recover in ("none", *h2ot_core.RECOVERERS):
+            pair = {"prune": prune, "recover": recover, "scheme": args.scheme or "h2ot"}
+            if recover == "none" and (args.pipeline or baseline.pipeline) == "seq2seq":
+                continue
+            try:
+                case = own_case(argparse.Namespace(**{**vars(args), **pair}))
+            except h2ot_core.ConfigError as error:
+                print(f"note: left out {prune} + {recover}: {error}", file=sys.stderr)
+                continue
+            if case is not None:
+                found.append(case)
+    return found

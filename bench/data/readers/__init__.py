@@ -1,0 +1,1 @@
+"""Readers of files: data sets, keypoints and recorded motion."""

@@ -1,0 +1,1 @@
+"""Generated motion and the modelled detector."""

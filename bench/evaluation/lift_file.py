@@ -1,0 +1,198 @@
+"""Lift a file of 2D keypoints to 3D."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import h2ot_core
+from bench.data.cameras import normalise
+from bench.data.readers.keypoints import Keypoints, load_keypoints
+from bench.data.skeleton import JOINT_NAMES
+from bench.models.weights import load_weights
+from bench.records.errors import UsageError
+from bench.records.files import replacing
+
+Array = npt.NDArray[np.float32]
+
+# Hosts whose published weights put out metres. The others put out image coordinates, which
+# their own evaluation scales.
+_METRES = ("mixste", "mhformer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to lift, with what, and where to.
+
+    Attributes:
+        keypoints: the input; see :func:`bench.data.readers.keypoints.load_keypoints`.
+        out: the npz to write.
+        arguments: for ``h2ot_core.build``; the host is "mixste" unless given.
+        weights: a published checkpoint; None needs ``untrained``.
+        untrained: lift with random weights, the same in every run.
+        width, height: of the image, pixels; None means what the file says.
+        person: whose detections to take; None means the surest of each frame.
+        fps: frames per second of the video.
+        flip: also lift the mirrored video and average.
+        batch: windows per forward pass.
+        device: "cpu" or "cuda".
+    """
+
+    keypoints: Path
+    out: Path
+    arguments: Mapping[str, Any]
+    weights: Path | None = None
+    untrained: bool = False
+    width: int | None = None
+    height: int | None = None
+    person: int | None = None
+    fps: float = 50.0
+    flip: bool = True
+    batch: int = 16
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifted:
+    """What was lifted: the input, its poses (T, 17, 3) and their unit."""
+
+    keypoints: Keypoints
+    poses: Array
+    unit: str
+
+
+def lift_file(job: Job, say: Callable[[str], None] = lambda line: None) -> Lifted:
+    """Lift a file of keypoints and write the poses.
+
+    The npz appears whole or not at all, with ``poses_3d`` float32 (T, 17, 3) in the camera's axes
+    (x right, y down, z away), as the model puts them out; ``frames`` (T,); ``fps``;
+    ``joint_names`` (17,); ``config``, JSON arguments of ``h2ot_core.build``; ``weights``, a file
+    name or "none"; ``unit``, "metres" where the host's published weights put out metres, else
+    "unstated"; ``source``, what was read.
+
+    Args:
+        job: what to do.
+        say: takes lines of progress for the user.
+
+    Raises:
+        UsageError: without weights, or if a file cannot be written or the device is not there.
+        KeypointError: if the keypoints cannot be used.
+        h2ot_core.ConfigError, h2ot_core.CheckpointError, h2ot_core.InputError: from building,
+            loading and lifting.
+    """
+    _check(job)
+    keypoints = load_keypoints(job.keypoints, width=job.width, height=job.height, person=job.person)
+    say(keypoints.source)
+    model = _model(job)
+    poses = _lift(model, keypoints, job, say)
+    trained = job.weights is not None and model.config.host in _METRES
+    unit = "metres" if trained else "unstated"
+    arrays = {
+        "poses_3d": poses,
+        "frames": keypoints.frames,
+        "fps": np.array(job.fps),
+        "joint_names": np.array(JOINT_NAMES),
+        "config": np.array(json.dumps(model.config.arguments)),
+        "weights": np.array(job.weights.name if job.weights else "none"),
+        "unit": np.array(unit),
+        "source": np.array(keypoints.source),
+    }
+    with replacing(job.out) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    say(f"{job.out}: poses_3d {poses.shape}, unit {unit}")
+    return Lifted(keypoints=keypoints, poses=poses, unit=unit)
+
+
+def network_input(keypoints: Keypoints, channels: int) -> Tensor:
+    """Keypoints as a model takes them: float32 (T, 17, C_in), the third channel the confidence."""
+    x = normalise(keypoints.pixels, keypoints.width, keypoints.height).astype(np.float32)
+    if channels == 3:
+        x = np.concatenate([x, keypoints.confidence[..., None]], axis=-1)
+    return torch.from_numpy(x)
+
+
+def _check(job: Job) -> None:
+    """Find what is wrong before anything takes time."""
+    if job.weights is None and not job.untrained:
+        raise UsageError(
+            "no --weights: a model without trained weights puts out noise, not poses; give the "
+            "checkpoint of a published repository, or --untrained to try the command all the same"
+        )
+    if job.weights is not None and job.untrained:
+        raise UsageError("--weights and --untrained exclude each other; give one")
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is there; leave --device out to use the CPU")
+    if not (math.isfinite(job.fps) and job.fps > 0):
+        raise UsageError(f"--fps must be above 0, got {job.fps}")
+    if job.out.suffix != ".npz":
+        raise UsageError(f"the poses are written as npz; give {job.out} the suffix .npz")
+    if job.out.resolve() == job.keypoints.resolve():
+        raise UsageError(f"{job.out} is the input; name another file to write")
+    if not job.out.parent.is_dir():
+        raise UsageError(f"cannot write {job.out}: no folder {job.out.parent}")
+
+
+def _model(job: Job) -> h2ot_core.Hourglass:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = h2ot_core.build(**{"host": "mixste", **job.arguments})
+    if job.weights is not None:
+        load_weights(model, job.weights)
+    return model.to(job.device).eval()
+
+
+def _lift(
+    model: h2ot_core.Hourglass, keypoints: Keypoints, job: Job, say: Callable[[str], None]
+) -> Array:
+    """Poses (T, 17, 3), with a progress line."""
+    x = network_input(keypoints, model.host.channels)
+    frames, config = len(x), model.config
+    windows = frames if config.pipeline == "seq2frame" else -(-frames // config.frames)
+    say(
+        f"{frames} frames in {windows} windows of {config.frames} ({config.pipeline}), "
+        f"{config.host} on {job.device}"
+    )
+    start = time.perf_counter()
+    try:
+        with _counted(model, windows * (2 if job.flip else 1)):
+            poses = h2ot_core.lift(model, x, flip=job.flip, batch_size=job.batch).cpu().numpy()
+    except torch.OutOfMemoryError:
+        raise UsageError(
+            f"the device is out of memory with {job.batch} windows per pass; give a smaller --batch"
+        ) from None
+    if not np.isfinite(poses).all():
+        raise UsageError("the model puts out NaN or infinity; its weights are not usable")
+    took = time.perf_counter() - start
+    say(f"lifted in {took:.1f} s, {frames / took:.0f} frames per second")
+    return poses.astype(np.float32)
+
+
+@contextmanager
+def _counted(model: h2ot_core.Hourglass, total: int) -> Iterator[None]:
+    """Show on a progress line how many windows the model has run."""
+    run = model.run
+    with tqdm(total=total, desc="windows", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def counting(x: Tensor, *args: Any, **options: Any) -> h2ot_core.Output:
+            output = run(x, *args, **options)
+            bar.update(x.shape[0])
+            return output
+
+        model.run = counting  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del model.run

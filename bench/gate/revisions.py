@@ -1,0 +1,123 @@
+"""The two programs that a gate compares: one ``h2ot_core`` each, under the same harness."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.records.environment import environment
+from bench.records.errors import UsageError
+
+HARNESS = Path(__file__).resolve().parents[2]
+"""The folder that holds this ``bench``."""
+
+_MEASURED = "h2ot_core"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A program under test.
+
+    Attributes:
+        name: "base" or "head".
+        root: the folder that holds its ``h2ot_core``.
+        commit: of the checkout.
+        dirty: whether its ``h2ot_core`` has changes that are in no commit.
+        slowdown: share by which every forward pass is made slower, to test the gate itself.
+    """
+
+    name: str
+    root: Path
+    commit: str
+    dirty: bool = False
+    slowdown: float = 0.0
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables under which a process imports this ``h2ot_core``."""
+        path = os.pathsep.join((str(self.root), str(HARNESS)))
+        return {**os.environ, "PYTHONPATH": path}
+
+    def facts(self, threads: int) -> dict[str, Any]:
+        """The environment of its records."""
+        code = content(self.root / _MEASURED)
+        here = environment(threads)
+        print_ = hashlib.sha256(f"{here['fingerprint']} {code}".encode()).hexdigest()[:12]
+        return {
+            **here, "code": code, "commit": self.commit, "dirty": self.dirty, "fingerprint": print_,
+        }  # fmt: skip
+
+
+def content(folder: Path) -> str:
+    """A name of what the Python files below a folder say."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Side:
+    """The head: the files as they are, committed or not.
+
+    Raises:
+        UsageError: outside a git checkout, or without an ``h2ot_core`` there.
+    """
+    if not (root / _MEASURED / "__init__.py").is_file():
+        raise UsageError(f"no {_MEASURED} in {root}; run the gate in a checkout of the project")
+    commit = _git(root, "rev-parse", "HEAD")
+    dirty = bool(_git(root, "status", "--porcelain", "--", _MEASURED))
+    return Side(name="head", root=root, commit=commit[:12], dirty=dirty, slowdown=slowdown)
+
+
+@contextmanager
+def checkout(
+    revision: str, root: Path = HARNESS, *, name: str = "base", slowdown: float = 0.0
+) -> Iterator[Side]:
+    """A revision's ``h2ot_core`` in a git worktree of its own, removed at the end.
+
+    Args:
+        revision: anything that names a commit.
+        root: the checkout whose revision it is.
+
+    Raises:
+        UsageError: outside a git checkout, for an unknown revision, or one without the library.
+    """
+    try:
+        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except UsageError:
+        _git(root, "rev-parse", "HEAD")  # says so if this is no checkout at all
+        raise UsageError(
+            f"no revision {revision!r} in {root}; fetch it first (a shallow clone has few)"
+        ) from None
+    folder = Path(tempfile.mkdtemp(prefix="h2ot-gate-"))
+    tree = folder / "tree"
+    try:
+        # Only the library is written: the harness must not be found there.
+        _git(root, "worktree", "add", "--detach", "--no-checkout", str(tree), commit)
+        _git(tree, "checkout", commit, "--", _MEASURED)
+        yield Side(name=name, root=tree, commit=commit[:12], slowdown=slowdown)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(
+            ["git", "-C", str(root), "worktree", "prune"], capture_output=True, check=False
+        )
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise UsageError(f"cannot run git: {error.strerror}") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UsageError(f"git {words[0]} in {root}: {last}")
+    return done.stdout.strip()

@@ -1,0 +1,78 @@
+"""The trained trunk that accuracy is measured with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h2ot_core
+from bench.records.case import Case
+from h2ot_core import weights
+from h2ot_core.elastic import Elastic
+
+SHIPPED = Path(h2ot_core.__file__).with_name("trunks") / "mixste.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Trunk:
+    """A trained trunk and what its file says of it.
+
+    Attributes:
+        model: gives the weights of any configuration.
+        digest: first 12 hex digits of the file's sha256.
+        card: how it was trained.
+    """
+
+    model: Elastic
+    digest: str
+    card: Mapping[str, Any]
+
+    @property
+    def options(self) -> tuple[tuple[str, Any], ...]:
+        """The sizes of its host, as options of a case."""
+        sizes = {name: size for name, size in self.model.sizes.items() if name != "joints"}
+        return tuple(sorted(sizes.items()))
+
+    def build(self, case: Case) -> h2ot_core.Hourglass:
+        """The case's model, with the trunk's weights.
+
+        Raises:
+            ConfigError: for a case of another host or other sizes than the trunk's.
+        """
+        arguments = case.build_arguments()
+        given = {"host": arguments.pop("host")}
+        given |= {name: arguments.pop(name) for name, _ in self.options if name in arguments}
+        own = {"host": self.model.arguments["host"], **dict(self.options)}
+        if given != own:
+            raise h2ot_core.ConfigError(f"the trunk is {own}, the case is {given}.")
+        return self.model.build(**arguments)
+
+    def header(self) -> dict[str, Any]:
+        """What its file says, with the digest and the number of parameters."""
+        count = sum(p.numel() for p in self.model.parameters())
+        return {**self.card, "digest": self.digest, "parameters": count}
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the weights."""
+        before = self.card.get("before", {})
+        return {
+            "weights": self.digest,
+            "steps": self.card.get("step", 0) + before.get("step", 0),
+            "seed": self.card.get("recipe", {}).get("seed"),
+            "learned_from": self.card.get("feed", {}).get("data"),
+        }
+
+
+def open_trunk(path: Path | None = None) -> Trunk:
+    """Read a trunk; the shipped one if no file is named.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged or no trunk.
+    """
+    path = path or SHIPPED
+    model = weights.load_trunk(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Trunk(model, digest, weights.read_card(path))

@@ -1,0 +1,79 @@
+"""Weight files of any kind, by their name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import h2ot_core
+from bench.records.errors import UsageError
+from h2ot_core import weights
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a record says of the weights of a model.
+
+    Attributes:
+        name: of the file, without its folder.
+        sha256: of the file's content, hexadecimal.
+    """
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Name and digest of a file.
+
+        Raises:
+            UsageError: if the file cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                return cls(path.name, hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise UsageError(f"cannot read weights {path}: {error.strerror}") from None
+
+
+def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
+    """Load a weight file into a model.
+
+    Args:
+        model: changed in place.
+        path: a checkpoint of a published repository, or a .safetensors file of ours, which holds
+            one model or a trunk that the model's weights are drawn from.
+
+    Returns:
+        The model.
+
+    Raises:
+        h2ot_core.CheckpointError: if the file cannot be read or does not fit.
+    """
+    if path.suffix != ".safetensors":
+        return h2ot_core.load_published(model, path)
+    given = model.config.arguments
+    if weights.read_card(path)["kind"] == "trunk":
+        trunk = weights.load_trunk(path)
+        own = {"host": trunk.arguments["host"], **trunk.sizes}
+        differing = [
+            f"{name} {given[name]}, not {own[name]}" for name in own if given[name] != own[name]
+        ]
+        if differing:
+            raise h2ot_core.CheckpointError(
+                f"{path} is a trunk of other sizes than this model ({'; '.join(differing)}); give "
+                f"{' '.join(f'--option {name}={size}' for name, size in trunk.sizes.items())}"
+            )
+        source = trunk.build(**{name: value for name, value in given.items() if name not in own})
+    else:
+        source = weights.load(path)
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError:
+        raise h2ot_core.CheckpointError(
+            f"{path} holds {source.extra_repr()}, which does not fit this model "
+            f"({model.extra_repr()}); build the model as the file says"
+        ) from None
+    return model

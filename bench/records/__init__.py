@@ -1,0 +1,1 @@
+"""What was measured of what, where: cases, records and the file that keeps them."""

@@ -1,0 +1,1 @@
+"""What combines measurements: sweeps of tables, streaming, runtimes, peers, and the like."""

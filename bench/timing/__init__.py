@@ -1,0 +1,1 @@
+"""Clocks, sampling in turn, and the statistics of samples."""

@@ -1,0 +1,425 @@
+"""Latency of many cases: each in a fresh process, in turn with its baseline's."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import h2ot_core
+from bench.data.windows import batch
+from bench.metrics.base import Context
+from bench.records.case import Case
+from bench.records.errors import UsageError
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.timing import clock
+from bench.timing.sampling import Failure, Rounds, Sampling, Visit, Warm, Worker, middle, warm_limit
+from bench.workers.process import Talker
+
+READINGS = ("latency_s", "prune_s", "recover_s")
+ENDED = "latency_rounds"
+"""A reading that tells how many rounds a group was given, and why no more."""
+
+_INPUTS = 8  # different clips, one per round, the same for every case
+
+Tick = Callable[[str, float], None]
+Start = Callable[[Case, Path, Sampling], Worker]
+
+
+def group_name(cases: Sequence[Case]) -> str:
+    """Names a set of cases timed together: their ratios mean something within it."""
+    text = "\n".join(sorted(case.key for case in cases))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def groups(cases: Sequence[Case], alive: int = 4) -> list[tuple[Case, ...]]:
+    """Cut cases into groups that are timed together: a baseline and a few rows compared with it.
+
+    Args:
+        cases: in any order; a baseline that is missing is added.
+        alive: most cases in a group.
+
+    Returns:
+        Groups with one baseline follow each other, and hold about as many rows each.
+    """
+    rows: dict[Case, list[Case]] = {}
+    for case in dict.fromkeys(cases):
+        own = rows.setdefault(case.baseline, [])
+        if case != case.baseline:
+            own.append(case)
+    found: list[tuple[Case, ...]] = []
+    for base, compared in rows.items():
+        count = max(1, math.ceil(len(compared) / (alive - 1)))
+        cuts = [round(i * len(compared) / count) for i in range(count + 1)]
+        found += [(base, *compared[a:b]) for a, b in pairwise(cuts)]
+    return found
+
+
+def unfinished(
+    cases: Sequence[Case], sampling: Sampling, store: Store
+) -> list[tuple[tuple[Case, ...], int]]:
+    """Groups that lack visits, the cheapest baseline first, and how many are known to be lacking.
+
+    Where the number of rounds is not given, a group lacks one per case until it has ended.
+    """
+    found = []
+    for group in groups(cases, sampling.alive):
+        log = _Log(store, group, {})
+        if sampling.rounds is not None:
+            lacking = sum(not log.has(c, p) for c in group for p in range(sampling.rounds))
+        else:
+            lacking = 0 if log.enough(sampling) else len(group)
+        if lacking:
+            found.append((group, lacking))
+    cost = _costs(store)
+    return sorted(found, key=lambda item: cost(item[0][0]))
+
+
+def _costs(store: Store) -> Callable[[Case], float]:
+    """FLOPs of a case as far as they were counted, over those of the mean case."""
+    flops = {
+        r.case: r.values[0] * r.case.batch
+        for r in store.records
+        if r.metric == "flops_full" and r.values
+    }
+    mean = sum(flops.values()) / len(flops) if flops else 1.0
+    return lambda case: flops.get(case, mean) / (mean or 1.0)
+
+
+def measure(
+    cases: Sequence[Case],
+    sampling: Sampling,
+    store: Store,
+    context: Context,
+    stamp: Mapping[str, Any],
+    tick: Tick,
+    *,
+    start: Start | None = None,
+    now: Callable[[], float] = clock.now,
+) -> None:
+    """Sample what the store lacks, storing each visit as it is made.
+
+    Args:
+        cases: all on one device with one number of threads.
+        sampling: when it is enough.
+        store: holds what was measured before and takes what is measured now.
+        context: gives the input motion.
+        stamp: session and environment, for every record.
+        tick: called with a case's label and how much of :func:`unfinished` is done with it.
+        start: starts the worker of a case, given its input file; by default a process.
+        now: a clock in seconds.
+
+    Raises:
+        UsageError: if the device is not there, or the input is not finite.
+        bench.data.readers.motion.MotionError: if there is no input.
+    """
+    todo = unfinished(cases, sampling, store)
+    if not todo:
+        return
+    _check(cases, sampling)
+    cost = _costs(store)
+    # Starting a process takes about as long as some passes of the mean case.
+    weights = {group: sum(1 + cost(case) for case in group) for group, _ in todo}
+    every = sum(1 + cost(case) for group in groups(cases, sampling.alive) for case in group)
+    end = now() + sampling.budget_s * sum(weights.values()) / every
+    broken: dict[Case, Failure] = {}
+    with tempfile.TemporaryDirectory(prefix="h2ot-inputs-") as folder, _pool() as pool:
+        inputs = _Inputs(context, Path(folder))
+        for group, _ in todo:
+            inputs.check(group)
+        for group, _ in todo:
+            began = now()
+            share = max(0.0, end - began) * weights[group] / sum(weights.values())
+            del weights[group]
+            log = _Log(store, group, stamp, {"description": context.motion.description})
+            for case in group:  # as the baseline may have, in the group before
+                if case in broken and case not in log.given_up:
+                    log.add(case, log.lacks(case), broken[case])
+            job = _Group(group, sampling, log, now)
+            job.run(pool, inputs, start or Process, began + share, share, tick)
+            broken |= log.failures
+
+
+def _check(cases: Sequence[Case], sampling: Sampling) -> None:
+    devices = {(case.device, case.threads) for case in cases}
+    if len(devices) != 1:
+        raise UsageError(f"cases timed together must share device and threads, got {devices}")
+    device, _ = devices.pop()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    if sampling.flush_l2 and device != "cuda":
+        raise UsageError("--flush-l2 empties the cache of a GPU; use it with --device cuda")
+
+
+class _Group:
+    """One group's measurement: workers, warm-up, rounds, and the note that it has ended."""
+
+    def __init__(
+        self,
+        cases: tuple[Case, ...],
+        sampling: Sampling,
+        log: _Log,
+        now: Callable[[], float],
+    ) -> None:
+        self.cases, self.sampling, self.log, self.now = cases, sampling, log, now
+        self.rounds = Rounds(cases, sampling, log, now)
+
+    def run(
+        self,
+        pool: dict[Case, tuple[Worker, Warm | None]],
+        inputs: _Inputs,
+        start: Start,
+        deadline: float,
+        share_s: float,
+        tick: Tick,
+    ) -> None:
+        """Measure until it is enough; leave the baseline's worker in the pool for the next."""
+        wanted = [case for case in self.cases if case not in self.log.given_up]
+        for case in [case for case in pool if case not in wanted]:
+            pool.pop(case)[0].close()
+        for case in wanted:  # all start at once, as nothing is timed meanwhile
+            if case not in pool:
+                pool[case] = (start(case, inputs.file(case), self.sampling), None)
+        warm = self._warm(pool, wanted, warm_limit(share_s / len(self.cases)))
+        fixed = self.sampling.rounds is not None
+        workers = {case: pool[case][0] for case in warm}
+        count, why = self.rounds.run(
+            workers, warm, deadline, lambda case: tick(case.label, 1.0 if fixed else 0.0)
+        )
+        for case in warm:
+            if case in self.log.given_up:  # its worker is closed
+                pool.pop(case)
+        if not fixed:
+            self.log.end(count, why, self.sampling)
+            tick(self.cases[-1].label, float(len(self.cases)))
+
+    def _warm(
+        self, pool: dict[Case, tuple[Worker, Warm | None]], wanted: Sequence[Case], limit_s: float
+    ) -> dict[Case, Warm]:
+        """Wait for workers and warm up those that are new, one after the other."""
+        warm: dict[Case, Warm] = {}
+        for case in wanted:  # before any of them works
+            try:
+                pool[case][0].ready()
+            except Failure as failure:
+                self.log.add(case, self.log.lacks(case), failure)
+                pool.pop(case)[0].close()
+        for case in wanted:
+            if case not in pool:
+                continue
+            worker, known = pool[case]
+            try:
+                warm[case] = known or Warm.up(worker, limit_s, self.now)
+                pool[case] = (worker, warm[case])
+            except Failure as failure:
+                self.log.add(case, self.log.lacks(case), failure)
+                pool.pop(case)[0].close()
+        return warm
+
+
+class _Log:
+    """The visits of one group in the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        group: Sequence[Case],
+        stamp: Mapping[str, Any],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._store, self._stamp, self._facts = store, stamp, facts or {}
+        self._cases, self._name = tuple(group), group_name(group)
+        self.given_up: set[Case] = set()
+        self.failures: dict[Case, Failure] = {}
+        self._medians: dict[Case, dict[int, tuple[str, float]]] = defaultdict(dict)
+        self._marks: list[Record] = []
+        for record in store.records:
+            if record.group == self._name:
+                self._note(record)
+
+    def _note(self, record: Record) -> None:
+        if record.metric == ENDED:
+            self._marks.append(record)
+        elif record.status != "ok":
+            self.given_up.add(record.case)
+        elif record.metric == "latency_s":
+            known = (record.session, middle(record.values))
+            self._medians[record.case].setdefault(record.part, known)
+
+    def has(self, case: Case, part: int) -> bool:
+        """Whether all readings of a visit are there, or the case has failed."""
+        return case in self.given_up or all(
+            (case, metric, self._name, part) in self._store for metric in READINGS
+        )
+
+    def failed(self, case: Case) -> bool:
+        """Whether the case has failed, and is left."""
+        return case in self.given_up
+
+    def lacks(self, case: Case) -> int:
+        """The first round of which a case has no visit."""
+        part = 0
+        while all((case, metric, self._name, part) in self._store for metric in READINGS):
+            part += 1
+        return part
+
+    def medians(self, case: Case) -> Mapping[int, tuple[str, float]]:
+        """Part to session and median latency of every visit that was kept."""
+        return self._medians[case]
+
+    def add(self, case: Case, part: int, found: Visit | Failure) -> None:
+        """Store a visit, or why there is none."""
+        if isinstance(found, Failure):
+            self.failures[case] = found
+            outcome: dict[str, Any] = {"status": found.status, "reason": found.reason}
+            series: Mapping[str, Sequence[float]] = dict.fromkeys(READINGS, ())
+        else:
+            outcome = {"protocol": {**self._facts, **found.protocol}}
+            series = found.readings
+        records = [
+            Record(
+                case=case, metric=metric, unit="s", values=tuple(values), group=self._name,
+                part=part, **outcome, **self._stamp,
+            )
+            for metric, values in series.items()
+        ]  # fmt: skip
+        self._store.append(records)
+        for record in records:
+            self._note(record)
+
+    def end(self, rounds: int, why: str, sampling: Sampling) -> None:
+        """Note that the group is finished, with what was asked for."""
+        protocol = {
+            "ended": why, "width": sampling.width, "ratio_width": sampling.ratio_width,
+            "budget_s": sampling.budget_s,
+        }  # fmt: skip
+        # A number of its own, as a group may be taken up again with a wider budget.
+        self._store.append(
+            Record(
+                case=case, metric=ENDED, unit="1", values=(rounds,), group=self._name,
+                part=len(self._marks), protocol=protocol, **self._stamp,
+            )
+            for case in self._cases
+        )  # fmt: skip
+
+    def enough(self, sampling: Sampling) -> bool:
+        """Whether the group ended under what is asked for now, or under more."""
+        asked = [
+            m.protocol
+            for m in self._marks
+            if m.protocol["width"] <= sampling.width
+            and m.protocol["ratio_width"] <= sampling.ratio_width
+        ]
+        return any(p["ended"] != "budget" or p["budget_s"] >= sampling.budget_s for p in asked)
+
+
+class Process:
+    """The worker of a case: a process of its own."""
+
+    def __init__(self, case: Case, inputs: Path, sampling: Sampling) -> None:
+        self._patience_s = sampling.patience_s
+        self._facts: dict[str, Any] = {}
+        self._talker = Talker("bench.timing.worker")
+        self._talker.ask(
+            {
+                "case": case.to_json(),
+                "inputs": str(inputs),
+                "threads": case.threads or torch.get_num_threads(),
+                "flush": sampling.flush_l2,
+            }
+        )
+
+    def ready(self) -> None:
+        """Wait until the model is built.
+
+        Raises:
+            Failure: if it cannot be.
+        """
+        if not self._facts:
+            self._facts = self._checked(self._talker.answer(patience_s=self._patience_s))["facts"]
+
+    def visit(self, turn: int, *, at_least_s: float, at_most: int, unheeded: int = 0) -> Visit:
+        """Have samples taken.
+
+        Raises:
+            Failure: if the process fails, dies, or does not answer in time.
+        """
+        request = {
+            "turn": turn, "at_least_s": at_least_s, "at_most": at_most, "unheeded": unheeded,
+        }  # fmt: skip
+        found = self._checked(self._talker.answer(request, patience_s=self._patience_s))
+        readings = found.pop("readings")
+        return Visit(readings, {**self._facts, **found, "unheeded": unheeded})
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._talker.pid
+
+    def close(self) -> None:
+        """End the process."""
+        self._talker.close()
+
+    @staticmethod
+    def _checked(found: dict[str, Any]) -> dict[str, Any]:
+        if "status" in found:
+            raise Failure(found["status"], found["reason"])
+        return found
+
+
+@contextmanager
+def _pool() -> Iterator[dict[Case, tuple[Worker, Warm | None]]]:
+    """Workers that are alive; all are ended, whatever happens."""
+    alive: dict[Case, tuple[Worker, Warm | None]] = {}
+    try:
+        yield alive
+    finally:
+        for worker, _ in alive.values():
+            worker.close()
+
+
+class _Inputs:
+    """Batches of real motion, the same clips for every case, in files for the workers."""
+
+    def __init__(self, context: Context, folder: Path) -> None:
+        self._context, self._folder = context, folder
+        self._files: dict[tuple[Any, ...], Path] = {}
+
+    def check(self, cases: Sequence[Case]) -> None:
+        """Make the files of some cases, or raise why there is no input."""
+        for case in cases:
+            self.file(case)
+
+    def file(self, case: Case) -> Path:
+        """A .npy file of (turns, batch, F, J, C_in) float32.
+
+        Raises:
+            UsageError: for poses that are not finite.
+        """
+        channels = h2ot_core.HOSTS[case.host].channels
+        key = (case.frames, case.batch, channels)
+        if key not in self._files:
+            motion = self._context.motion
+            windows = motion.windows(case.frames, limit=case.batch * _INPUTS)
+            turns = [
+                batch([windows[(t * case.batch + i) % len(windows)] for i in range(case.batch)],
+                      channels)
+                for t in range(_INPUTS)
+            ]  # fmt: skip
+            x = np.stack(turns)
+            if not bool(np.isfinite(x).all()):
+                raise UsageError(f"{motion.name} holds poses that are not finite")
+            path = self._folder / f"{len(self._files)}.npy"
+            np.save(path, x)
+            self._files[key] = path
+        return self._files[key]

@@ -1,0 +1,171 @@
+"""Sources of data by name, and motion turned into takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import made_3dhp, made_h36m, made_sh
+
+from bench.data.cameras import H36M_CAMERAS, denormalise, project, world_to_camera
+from bench.data.motion_takes import TRAIN_CAMERAS, motion_data, runs_of, train_cameras
+from bench.data.readers.motion import Clip, MotionError, save_motion
+from bench.data.sources import SOURCES, open_data
+from bench.data.synthetic.detector import DetectorNoise
+from bench.data.synthetic.generator import generate
+from bench.data.takes import DataError, downsampled
+from bench.data.windows import MotionSource
+
+IDS = [camera.id for camera in H36M_CAMERAS["S9"]]
+
+
+def _slide(name: str, xs: list[float]) -> Clip:
+    """A person who stands like a post, at these places along x."""
+    (clip,) = generate(frames=1, activities=["waiting"])
+    path = np.zeros((len(xs), 1, 3), dtype=np.float32)
+    path[:, 0, 0] = xs
+    return Clip(name, "P", "posing", "test", clip.positions + path, 50)
+
+
+def test_generated_motion_is_every_clip_by_four_cameras() -> None:
+    data = open_data("generated:3:54")
+    assert (data.name, data.protocol, data.fps, data.root) == ("generated:3:54", "motion", 50, 0)
+    assert data.detector == DetectorNoise().tag
+    takes = data.takes("test")
+    assert takes is data.takes("test")
+    assert len(takes) == 15 * 4
+    assert [take.camera for take in takes[:4]] == IDS
+    assert len({take.name for take in takes}) == len(takes)
+    assert {take.clip for take in takes} == {clip.name for clip in generate(seed=3, frames=54)}
+    for take in takes:
+        assert take.name == f"{take.clip}/{take.camera}"
+        assert take.input.shape == (54, 17, 2)
+        assert take.input.dtype == take.target.dtype == take.truth_mm.dtype == np.float32
+        assert not take.target[:, 0].any()
+        assert take.valid.all()
+        assert (take.to_mm == 1000).all()
+        np.testing.assert_allclose(take.truth_mm, take.target * 1000, rtol=1e-6)
+
+
+def test_a_take_holds_the_numbers_of_the_windows() -> None:
+    source = MotionSource.generated(1, frames=60)
+    takes = {take.name: take for take in motion_data(source, seed=5).takes("test")}
+    for window in source.windows(27, stride=13, seed=5):
+        take = takes[f"{window.clip}/{window.camera}"]
+        cut = slice(window.start, window.start + 27)
+        np.testing.assert_array_equal(take.input[cut], window.input)
+        np.testing.assert_array_equal(take.target[cut], window.target)
+        assert take.action == window.action
+
+
+def test_exact_2d_is_the_projection() -> None:
+    data = open_data("generated:0:9", detector="gt")
+    assert data.detector == "gt"
+    clips = {clip.name: clip for clip in generate(frames=9)}
+    for take in data.takes("test")[:8]:
+        camera = H36M_CAMERAS["S9"][IDS.index(take.camera)]
+        world = clips[take.clip].positions.astype(np.float64)
+        world[..., :2] -= world[:, 0, :2].mean(axis=0)
+        points = world_to_camera(world, camera)
+        pixels = denormalise(take.input, camera.width, camera.height)
+        np.testing.assert_allclose(pixels, project(points, camera), atol=1e-3)
+        np.testing.assert_allclose(take.target, points - points[:, :1], atol=1e-5)
+
+
+def test_training_sees_other_camera_placements_than_the_test() -> None:
+    source = MotionSource.generated(0, frames=3)
+    clips = {clip.name: clip for clip in generate(frames=3, split="train")}
+    of = {name: train_cameras(clip) for name, clip in clips.items()}
+    assert set(of.values()) <= set(TRAIN_CAMERAS)
+    assert len(set(of.values())) >= 3  # 15 names, 5 subjects
+    for take in motion_data(source).takes("train"):
+        camera = H36M_CAMERAS[of[take.clip]][IDS.index(take.camera)]
+        points = world_to_camera(clips[take.clip].positions, camera)
+        np.testing.assert_allclose(take.target, points - points[:, :1], atol=1e-5)
+
+
+def test_unusable_frames_cut_a_view_into_runs(tmp_path: Path) -> None:
+    # Around the mean position; at 40 m a person is far outside of every image.
+    xs = [0.0] * 5 + [40.0] * 2 + [0.0] * 3 + [-40.0] * 2 + [0.0] * 4
+    save_motion(tmp_path / "made.npz", [_slide("a", xs)])
+    data = open_data(f"motion:{tmp_path / 'made.npz'}")
+    takes = data.takes("test")
+    assert [take.name for take in takes[:3]] == [f"a/{IDS[0]}", f"a/{IDS[0]}/2", f"a/{IDS[0]}/3"]
+    assert [len(take) for take in takes] == [5, 3, 4] * 4
+    assert data.notes == [
+        "test: 16 of 64 frames left out, where a joint comes within 0.5 m of the camera or leaves "
+        "the image by more than 25%"
+    ]
+    whole = next(iter(MotionSource.from_file(tmp_path / "made.npz").views()))
+    np.testing.assert_array_equal(takes[1].input, whole.input[7:10])
+    assert data.name.startswith("motion:made:")
+    with pytest.raises(DataError, match="no takes in split 'train'"):
+        data.takes("train")
+
+
+def test_the_frame_rate_is_that_of_the_file(tmp_path: Path) -> None:
+    clip = Clip("a", "P", "posing", "test", _slide("a", [0.0]).positions, 25)
+    save_motion(tmp_path / "made.npz", [clip])
+    assert open_data(f"motion:{tmp_path / 'made.npz'}").fps == 25
+
+
+@pytest.mark.parametrize(
+    ("mask", "runs"),
+    [([], []), ([0, 0], []), ([1, 1], [(0, 2)]), ([1, 0, 0, 1, 1, 0, 1], [(0, 1), (3, 5), (6, 7)])],
+)
+def test_runs(mask: list[int], runs: list[tuple[int, int]]) -> None:
+    assert [(run.start, run.stop) for run in runs_of(np.array(mask, dtype=np.bool_))] == runs
+
+
+def test_a_downsampled_take_keeps_every_other_frame() -> None:
+    take = open_data("generated:0:7").takes("test")[0]
+    half = downsampled(take, 2)
+    np.testing.assert_array_equal(half.input, take.input[[0, 2, 4, 6]])
+    assert len(half) == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        ("coco:x", {}, r"unknown source of data 'coco:x'; expected one of .*motion:FILE"),
+        ("h36m", {}, "h36m was given without a folder; expected h36m:FOLDER"),
+        ("h36m:x", {"detector": "sh"}, "no 2D joints of detector 'sh'; expected one of cpn, gt"),
+        ("sh:x", {"detector": "gt"}, "sh has no 2D joints of detector 'gt'; expected 'sh'"),
+        ("3dhp:x", {"noise": DetectorNoise()}, "3dhp has 2D joints of its own, but a noise"),
+        ("sh:nowhere.pkl", {}, r"nowhere\.pkl: no such file"),
+        ("3dhp:nowhere", {}, r"nowhere: has neither data_train_3dhp\.npz nor"),
+        ("motion", {}, "motion was given without a file; expected motion:FILE"),
+        ("generated:x", {}, "generated:x has no whole number as its seed"),
+        ("generated", {"detector": "cpn"}, "generated has no 2D joints of detector 'cpn'"),
+        ("generated", {"detector": "gt", "noise": DetectorNoise()}, "exact 2D has no noise"),
+    ],
+)
+def test_what_cannot_be_opened_is_told(spec: str, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(spec, **arguments)
+
+
+def test_a_missing_motion_file_is_told() -> None:
+    with pytest.raises(MotionError, match="no such file"):
+        open_data("motion:nowhere.npz")
+
+
+def test_every_published_layout_opens_by_name(tmp_path: Path) -> None:
+    made_h36m(tmp_path / "h36m", subjects=("S9", "S11"), actions=("Eating",), frames=3)
+    made_sh(tmp_path / "sh.pkl", actions=(4,), frames=3)
+    made_3dhp(tmp_path / "3dhp", subjects=(1,), cameras=("0",), frames=3)
+    opened = [
+        open_data(f"h36m:{tmp_path / 'h36m'}"),
+        open_data(f"h36m:{tmp_path / 'h36m'}", detector="gt"),
+        open_data(f"sh:{tmp_path / 'sh.pkl'}"),
+        open_data(f"3dhp:{tmp_path / '3dhp'}"),
+    ]
+    assert [data.name for data in opened] == ["h36m:cpn", "h36m:gt", "sh", "3dhp"]
+    assert [data.detector for data in opened] == ["cpn", "gt", "sh", "gt"]
+    assert [len(data.takes("test")) for data in opened] == [16, 16, 16, 6]
+
+
+def test_every_scheme_is_in_the_documentation() -> None:
+    for form, _ in SOURCES.values():
+        assert form.partition("[")[0] in (open_data.__doc__ or "")
