@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.gate.compare import differences
 from bench.paper import TABLES, cases, rows
 from bench.records import roofline_bound, store
 from bench.records.case import Case
+from bench.records.environment import differences
 from bench.records.errors import UsageError
 from bench.records.record import Record
 from bench.records.units import rounded

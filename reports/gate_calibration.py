@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.gate.calibrate import Calibration, Trial
+from bench.gate.trials import Calibration, Trial
 from bench.records.errors import UsageError
 from bench.records.units import rounded
 from bench.timing.statistics import proportion_bounds

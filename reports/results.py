@@ -11,8 +11,7 @@ import pandas as pd
 
 from bench.records.case import Case
 from bench.records.record import Record
-from bench.timing.sampling import paired
-from bench.timing.statistics import Estimate, median_interval, outliers, rounds_ratio
+from bench.timing.statistics import Estimate, median_interval, outliers, paired, rounds_ratio
 
 
 @dataclass

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bench.cli.main import OUT, STORE
+from bench.cli.options import OUT, STORE
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.scenarios import tables

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records import store
 from bench.scenarios import streaming
 from suites.conftest import REPLAY

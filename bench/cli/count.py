@@ -12,6 +12,7 @@ from bench.cli.options import (
     add_configuration,
     own_case,
 )
+from bench.models import build
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, remarks, rows
 from bench.records.case import Case
 from bench.records.errors import UsageError
@@ -110,6 +111,6 @@ def _counted(cases: Sequence[Case]) -> dict[Case, dict[str, str]]:
 def _print_modules(own: Case) -> None:
     from bench.metrics import flop_counters
 
-    model, x = flop_counters.blank_model(own.build_arguments())
+    model, x = build.blank_model(own.build_arguments())
     for path, flops in sorted(flop_counters.count(model, x).modules.items()):
         print(f"{giga(flops, 3):>10} G  {path or '(loop)'}")

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
 
 def _energy(args: argparse.Namespace) -> int:
-    from bench.metrics.base import Context
+    from bench.models.context import Context
     from bench.scenarios.energy import take_energy
 
     motion = motion_source(args)

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 
 def _figures(args: argparse.Namespace) -> None:
-    from bench.metrics.base import Context
+    from bench.models.context import Context
     from bench.scenarios.figures import take_figures
 
     motion = motion_source(args)

@@ -78,7 +78,7 @@ def own_case(args: argparse.Namespace) -> Case | None:
         return None
     if args.table:
         raise UsageError("give either --table or a configuration, not both")
-    from bench.metrics.flop_counters import blank_model
+    from bench.models.build import blank_model
 
     wanted.setdefault("host", "mixste")
     config = blank_model({**wanted, **options})[0].config

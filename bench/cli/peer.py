@@ -61,9 +61,9 @@ def add(commands: Any) -> None:
 def _peer(args: argparse.Namespace) -> int:
     import torch
 
+    from bench.records.session import progress
     from bench.scenarios.peer.compare import Job, compare
     from bench.scenarios.runtimes import RUNTIMES
-    from bench.scenarios.tables import progress
 
     if args.batch is None:
         args.batch = 4 if args.training else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 from bench.cli.options import (
     STORE,
 )
-from bench.records import roofline_bound
+from bench.records import roofline_bound, session
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
-from bench.records.store import Store
 from bench.records.units import giga, rounded
+from bench.scenarios.roofline import _bytes, _machine, _take
 
 
 def add(commands: Any) -> None:
@@ -44,7 +44,6 @@ def _roofline(args: argparse.Namespace) -> None:
 
     from bench.records import store
     from bench.records.environment import environment
-    from bench.scenarios import tables
 
     known = store.read(args.store) if args.store.is_file() else []
     threads = known[-1].environment["threads"] if known else args.threads
@@ -64,61 +63,13 @@ def _roofline(args: argparse.Namespace) -> None:
     settings = cases or [alone]
     if any(case.device == "cuda" for case in settings) and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; use --device cpu")
-    with tables.opened(args.store) as (file, stamp):
+    with session.opened(args.store) as (file, stamp):
         for case in dict.fromkeys(map(roofline_bound.machine_case, settings)):
             _machine(case, file, stamp)
         for case in cases:
             _take(case, roofline_bound.MOVED, "B", partial(_bytes, case), file, stamp)
         print(_shown(file.records))
     print(f"records: {args.store}")
-
-
-def _machine(case: Case, file: Store, stamp: Mapping[str, Any]) -> None:
-    from bench.scenarios.roofline import bandwidth, peak_flops
-
-    def rate(found: list[float]) -> dict[str, Any]:
-        return {"values": tuple(found), "protocol": {"best": "of all repetitions counts"}}
-
-    _take(
-        case,
-        roofline_bound.FLOPS,
-        "flop/s",
-        lambda: rate(peak_flops(case.device, case.dtype)),
-        file,
-        stamp,
-    )
-    _take(case, roofline_bound.BANDWIDTH, "B/s", lambda: rate(bandwidth(case.device)), file, stamp)
-
-
-def _bytes(case: Case) -> dict[str, Any]:
-    from bench.scenarios.roofline import case_traffic
-
-    moved = case_traffic(case)
-    return {
-        "values": (moved.parameters, moved.activations),
-        "labels": ("parameters", "activations"),
-        "protocol": {"batch": case.batch, "counted": "inputs and outputs of every operator once"},
-    }
-
-
-def _take(
-    case: Case,
-    metric: str,
-    unit: str,
-    measure: Callable[[], dict[str, Any]],
-    file: Store,
-    stamp: Mapping[str, Any],
-) -> None:
-    """Store one metric of a case, or why there is none, unless it is there."""
-    from bench.metrics.base import excuse
-
-    if (case, metric, "", 0) in file:
-        return
-    try:
-        found = measure()
-    except Exception as error:  # such as a dtype without a product here; the others go on
-        found = {"values": (), **excuse(error)}
-    file.append([Record(case=case, metric=metric, unit=unit, **found, **stamp)])
 
 
 def _shown(records: Sequence[Record]) -> str:

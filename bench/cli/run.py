@@ -112,7 +112,7 @@ def _sampling(args: argparse.Namespace) -> Sampling:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from bench.metrics.base import Context
+    from bench.models.context import Context
     from bench.scenarios import tables as sweep
 
     motion = motion_source(args)

@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
 
 
 def _streaming(args: argparse.Namespace) -> None:
-    from bench.metrics.base import Context
+    from bench.models.context import Context
     from bench.scenarios import streaming
 
     motion = motion_source(args)

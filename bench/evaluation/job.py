@@ -17,8 +17,8 @@ from bench.evaluation.run import default_protocol, evaluate
 from bench.models.weights import Weights, load_weights
 from bench.records.case import Case
 from bench.records.errors import UsageError
+from bench.records.session import opened
 from bench.records.units import rounded
-from bench.scenarios.tables import opened
 
 
 @dataclass(frozen=True, kw_only=True)

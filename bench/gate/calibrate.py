@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate import sampled, simulate, verdicts
-from bench.gate.compare import differences
-from bench.gate.exact import write
 from bench.gate.regression import OUT, progress
 from bench.gate.revisions import HARNESS, Side, checkout
 from bench.gate.simulate import CASES, Simulated, draw
+from bench.gate.trials import Calibration, Trial
 from bench.gate.verdicts import Finding, Rules, exit_status, judge
 from bench.records import store
+from bench.records.environment import differences
 from bench.records.errors import StoreError, UsageError
 from bench.records.record import Record
+from bench.records.store import write
 from bench.timing import statistics
 
 STORE = OUT / "calibration"
@@ -51,35 +52,6 @@ class Plan:
     root: Path = HARNESS
     rules: Rules = field(default_factory=Rules)
     quiet: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One suite that the gate judged.
-
-    Attributes:
-        kind: "all cases" or "one case" slowed down in a simulation, or "real".
-        spread: between processes, as simulated; None for a real run.
-        slowdown: injected, as a share.
-        status: exit status.
-        half_width: of the widest interval, as a share of its ratio.
-    """
-
-    kind: str
-    spread: float | None
-    slowdown: float
-    status: int
-    half_width: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """All trials of a plan, the rules they were judged by, and where the real ones ran."""
-
-    simulated: Sequence[Trial]
-    real: Sequence[Trial]
-    rules: Rules
-    environment: dict[str, Any]
 
 
 def run(plan: Plan) -> Calibration:

@@ -9,10 +9,8 @@ from typing import Any
 
 from bench.gate.verdicts import Allowance, Finding, Rules, exit_status, judge
 from bench.records import store
+from bench.records.environment import differences
 from bench.records.record import Record
-
-# What may differ: base and head are different code, or there would be nothing to compare.
-_CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
 
 
 class Incomparable(Exception):
@@ -105,21 +103,6 @@ def compare(
         rules=rules,
         notes=[f"forced: {problem}" for problem in problems],
     )
-
-
-def differences(records: Sequence[Record]) -> list[str]:
-    """In what the environments of some records differ, such as ``torch is 2.12.0 or 2.13.0``."""
-    names = {name for record in records for name in record.environment} - _CODE
-    values: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for record in records:
-        for name in names:
-            value = record.environment.get(name, "unknown")
-            values[name][repr(value)] = value
-    return [
-        f"{name} is {' or '.join(str(v) or 'none' for v in found.values())}"
-        for name, found in sorted(values.items())
-        if len(found) > 1
-    ]
 
 
 def _name(records: Sequence[Record]) -> str:

@@ -15,12 +15,13 @@ import torch
 
 import h2ot_core
 from bench.gate.revisions import HARNESS, Side, content
-from bench.metrics import flop_counters
+from bench.models import build
 from bench.records import store
 from bench.records.case import Case
 from bench.records.environment import environment
 from bench.records.errors import StoreError, UsageError
 from bench.records.record import Record
+from bench.records.store import write
 
 Tick = Callable[[str], None]
 
@@ -31,7 +32,7 @@ def every_case() -> list[Case]:
     for host in h2ot_core.HOSTS:
         for scheme in h2ot_core.SCHEMES:
             try:
-                config = flop_counters.blank_model({"host": host, "scheme": scheme})[0].config
+                config = build.blank_model({"host": host, "scheme": scheme})[0].config
             except h2ot_core.ConfigError:  # the host does not take the scheme
                 continue
             found.append(
@@ -161,16 +162,3 @@ def _write(path: Path | None, records: Sequence[Record]) -> None:
         write(path, records)
     except OSError:  # a cache that cannot be written is done without
         return
-
-
-def write(path: Path, records: Sequence[Record]) -> None:
-    """Write records, whole or not at all.
-
-    Raises:
-        OSError: if the disk refuses.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    lines = (json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
-    scratch.write_text("".join(lines), encoding="utf-8")
-    scratch.replace(path)

@@ -14,6 +14,7 @@ from bench.gate import exact, sampled
 from bench.gate.compare import Outcome, compare
 from bench.gate.revisions import HARNESS, Side, checkout, working_tree
 from bench.gate.verdicts import Allowance, Rules
+from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
 
@@ -61,8 +62,8 @@ def run(
     head = working_tree(plan.root, slowdown=plan.slowdown)
     with checkout(plan.revision, plan.root) as base:
         before, after = _measure(plan, base, head, quiet)
-    exact.write(plan.out / "base.jsonl", before)
-    exact.write(plan.out / "head.jsonl", after)
+    store.write(plan.out / "base.jsonl", before)
+    store.write(plan.out / "head.jsonl", after)
     return compare(before, after, allowances=allowances, rules=rules)
 
 

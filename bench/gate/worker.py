@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import torch
 
 import h2ot_core
+from bench.models import build
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.timing import clock
@@ -44,7 +45,7 @@ def _counts(case: Case) -> Iterator[Record]:
 
     names = {"param_count": "1", "flops_paper": "flop", "flops_full": "flop", "operator_calls": "1"}
     try:
-        model, x = flop_counters.blank_model(case.build_arguments())
+        model, x = build.blank_model(case.build_arguments())
         count = flop_counters.count(model, x)
     except Exception as error:  # whatever it is, the other cases are counted
         for name in names:

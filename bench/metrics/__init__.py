@@ -6,7 +6,8 @@ Latency is not among them: it is taken of many cases in turn, see ``bench.timing
 from __future__ import annotations
 
 from bench.metrics import counts, frame_noise, process_memory, training_step
-from bench.metrics.base import Context, Metric, Reading
+from bench.metrics.base import Metric, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 
 

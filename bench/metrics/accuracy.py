@@ -16,7 +16,8 @@ from torch import Tensor
 import h2ot_core
 from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from bench.metrics.base import Metric, NotApplicable, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core.metrics import mpjpe, mpjve
 from h2ot_core.video import LEFT, RIGHT, mirrored

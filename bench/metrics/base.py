@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.data.windows import MotionSource
-from bench.models.trunk import Trunk
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.records.status import NotApplicable, excuse
 
@@ -23,23 +22,6 @@ class Reading:
     values: tuple[float, ...]
     labels: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a metric may use beside the case.
-
-    Attributes:
-        motion: where windows come from.
-        trunk: trained weights, where accuracy is measured.
-        view_frames: length of the views that accuracy is measured on.
-        view_limit: most such views; None for all.
-    """
-
-    motion: MotionSource
-    trunk: Trunk | None = None
-    view_frames: int = 243
-    view_limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from bench.models import build
 from bench.records.case import Case
 
 _MANY = 8  # cases for which starting processes is worth while
@@ -56,7 +57,7 @@ def _count(cases: Sequence[Case]) -> list[Counted]:
 
     found: list[Counted] = []
     for case in cases:
-        model, x = flop_counters.blank_model(case.build_arguments())
+        model, x = build.blank_model(case.build_arguments())
         count = flop_counters.count(model, x)
         if not found:
             flop_counters.cross_check(model, x, count)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from bench.metrics import flop_counters
-from bench.metrics.base import Context, Reading
+from bench.metrics.base import Reading
+from bench.models import build
+from bench.models.context import Context
 from bench.records.case import Case
 
 
@@ -15,7 +17,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     Raises:
         UncountedOperation, CountersDisagree: see ``bench.metrics.flop_counters``.
     """
-    model, x = flop_counters.blank_model(case.build_arguments())
+    model, x = build.blank_model(case.build_arguments())
     count = flop_counters.count(model, x)
     confirmed = flop_counters.cross_check(model, x, count)
     names = {"torch": torch.__version__.split("+")[0]}

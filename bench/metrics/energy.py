@@ -18,7 +18,8 @@ from torch import Tensor
 
 import h2ot_core
 from bench.data.windows import batch
-from bench.metrics.base import Context, Metric, NotApplicable, Reading
+from bench.metrics.base import Metric, NotApplicable, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.timing import clock
 

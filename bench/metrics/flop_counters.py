@@ -35,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import h2ot_core
+from bench.models.build import _Blank
 from bench.records.errors import UsageError
 from h2ot_core.layers import CrossAttention, StreamMean
 from h2ot_core.recover.interpolation import InterpolationRecoverer
@@ -198,20 +199,6 @@ class _Fused(TorchFunctionMode):
             return func(*args, **kwargs)
 
 
-class _Blank(TorchFunctionMode):
-    """Passes by layer norms of tensors without values.
-
-    To work out their shape takes torch longer than all else, and counters of products ignore them.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.nn.functional.layer_norm and args[0].is_meta:
-            return torch.empty_like(args[0])
-        return func(*args, **(kwargs or {}))
-
-
 class _Full:
     """Counts flops_full; is also the probe that tells which section runs."""
 
@@ -349,14 +336,6 @@ def _hooked(model: nn.Module, full: _Full) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def blank_model(arguments: dict[str, Any]) -> tuple[h2ot_core.Hourglass, Tensor]:
-    """Build a model and one input clip on the meta device: shapes, no values, no work."""
-    with torch.device("meta"):
-        model = h2ot_core.build(**arguments).eval().requires_grad_(False)
-        host = model.host
-        return model, torch.empty(1, host.frames, host.joints, host.channels)
 
 
 def count(model: h2ot_core.Hourglass, x: Tensor) -> Count:

@@ -7,7 +7,8 @@ import torch
 
 import h2ot_core
 from bench.data.windows import batch
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics.base import NotApplicable, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core import PRUNERS
 

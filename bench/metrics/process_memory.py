@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics import memory
+from bench.metrics.base import NotApplicable, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
 
@@ -58,23 +60,23 @@ def worker(case: Case) -> dict[str, Any]:
         raise NotApplicable("no CUDA device")
     if case.threads:
         torch.set_num_threads(case.threads)
-    before = isolated.device_used_bytes() if case.device == "cuda" else 0
+    before = memory.device_used_bytes() if case.device == "cuda" else 0
     model = h2ot_core.build(**case.build_arguments()).eval()
     model = model.to(case.device, getattr(torch, case.dtype))
     host = model.host
     x = torch.zeros(case.batch, host.frames, host.joints, host.channels)
     x = x.to(case.device, getattr(torch, case.dtype))
-    scope = "forward pass" if isolated.forget_peak() else "whole process"
+    scope = "forward pass" if memory.forget_peak() else "whole process"
     with torch.inference_mode():
         model(x)
-    peaks: dict[str, Any] = {"inference_process_peak_bytes": isolated.peak(), "scope": scope}
+    peaks: dict[str, Any] = {"inference_process_peak_bytes": memory.peak(), "scope": scope}
     if case.device == "cuda":
         clock.synchronise(x.device)
         peaks["inference_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
         peaks["inference_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
         # The allocator gives nothing back in one pass, so what is held now is the peak.
-        held = isolated.device_process_bytes()
-        whole = isolated.device_used_bytes() - before
+        held = memory.device_process_bytes()
+        whole = memory.device_used_bytes() - before
         peaks["inference_device_peak_bytes"] = held or whole
         peaks["device_source"] = (
             "NVML, this process" if held else "NVML, whole device less what was used before"

@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 import h2ot_core
-from bench.metrics.base import Context, Reading
+from bench.metrics.base import Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core.losses import loss_of
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics import memory
+from bench.metrics.base import NotApplicable, Reading
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
 
@@ -90,15 +92,15 @@ def worker(case: Case) -> dict[str, Any]:
         step()
     if case.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    isolated.forget_peak()
+    memory.forget_peak()
     seconds = [clock.time_call(step, device) for _ in range(_STEPS[case.device])]
     taken: dict[str, Any] = {"training_step_s": seconds}
     if case.device == "cuda":
         taken["training_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
         taken["training_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
-        taken["training_device_process_bytes"] = isolated.device_process_bytes()
+        taken["training_device_process_bytes"] = memory.device_process_bytes()
     else:
-        taken["training_process_peak_bytes"] = isolated.peak()
+        taken["training_process_peak_bytes"] = memory.peak()
     return taken
 
 

@@ -6,12 +6,15 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from bench.records.record import Record
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "numpy", "fvcore", "thop")
@@ -122,3 +125,22 @@ def _git() -> dict[str, Any]:
         }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "", "dirty": None}
+
+
+# What may differ: base and head are different code, or there would be nothing to compare.
+_CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
+
+
+def differences(records: Sequence[Record]) -> list[str]:
+    """In what the environments of some records differ, such as ``torch is 2.12.0 or 2.13.0``."""
+    names = {name for record in records for name in record.environment} - _CODE
+    values: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for record in records:
+        for name in names:
+            value = record.environment.get(name, "unknown")
+            values[name][repr(value)] = value
+    return [
+        f"{name} is {' or '.join(str(v) or 'none' for v in found.values())}"
+        for name, found in sorted(values.items())
+        if len(found) > 1
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -193,3 +193,16 @@ def _lock(file: IO[bytes], path: Path) -> None:
         raise StoreError(
             f"another sweep is writing to {path}; wait for it or name another --store"
         ) from None
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """Write records, whole or not at all.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    lines = (json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
+    scratch.write_text("".join(lines), encoding="utf-8")
+    scratch.replace(path)

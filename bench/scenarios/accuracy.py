@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from bench.data.windows import MotionSource
-from bench.metrics import METRICS
+from bench.metrics import METRICS, runner
 from bench.metrics.accuracy import ACCURACY, MEAN_POSE, STEPS
-from bench.metrics.base import Context
 from bench.metrics.kept_frames import FIGURES
+from bench.models.context import Context
 from bench.models.trunk import Trunk
 from bench.paper import cases
 from bench.records.case import Case
-from bench.scenarios import tables as sweep
+from bench.records.session import opened
+from bench.scenarios.tables import take_latency
 from bench.timing.sampling import Sampling
 
 TABLES = (2, 4, 5)
@@ -79,19 +80,19 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
     context = Context(session.motion, trunk=session.trunk, view_limit=session.views)
     wanted = table_cases(session)
     group = f"{session.trunk.digest}/{session.views or 'all'}"
-    with sweep.opened(path) as (store, stamp):
-        sweep.take(MEAN_POSE, wanted[:1], store, context, stamp, quiet, group)
-        sweep.take(ACCURACY, wanted, store, context, stamp, quiet, group)
-        sweep.take(METRICS["counts"], wanted, store, context, stamp, quiet)
+    with opened(path) as (store, stamp):
+        runner.measure(MEAN_POSE, wanted[:1], store, context, stamp, quiet, group)
+        runner.measure(ACCURACY, wanted, store, context, stamp, quiet, group)
+        runner.measure(METRICS["counts"], wanted, store, context, stamp, quiet)
         if session.rounds:
             sampling = Sampling(rounds=session.rounds)
-            sweep.take_latency(wanted, sampling, store, context, stamp, quiet)
+            take_latency(wanted, sampling, store, context, stamp, quiet)
         if session.rates:
             motion = MotionSource.generated()
             rated = Context(motion, trunk=session.trunk, view_limit=session.rate_views)
             rates = f"{session.trunk.digest}/{session.rate_views}"
-            sweep.take(ACCURACY, rate_cases(session, motion), store, rated, stamp, quiet, rates)
+            runner.measure(ACCURACY, rate_cases(session, motion), store, rated, stamp, quiet, rates)
         if session.figures:
             seven = FIGURES["7"]
             own: Sequence[Case] = [_own(c, session, session.motion.name) for c in seven.cases]
-            sweep.take(seven.metric, own, store, context, stamp, quiet, session.trunk.digest)
+            runner.measure(seven.metric, own, store, context, stamp, quiet, session.trunk.digest)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from bench.metrics.base import Context
+from bench.metrics import runner
 from bench.metrics.energy import ENERGY
+from bench.models.context import Context
+from bench.records import session
 from bench.records.case import Case
-from bench.scenarios import tables
 
 
 def take_energy(
@@ -27,7 +28,7 @@ def take_energy(
     threads = {case.threads for case in cases} - {0}
     if len(threads) == 1:
         torch.set_num_threads(threads.pop())
-    with tables.opened(path) as (store, stamp):
-        tables.take(ENERGY, cases, store, context, stamp, quiet)
+    with session.opened(path) as (store, stamp):
+        runner.measure(ENERGY, cases, store, context, stamp, quiet)
         mine = [r for r in store.records if r.metric in ENERGY.readings and r.case in set(cases)]
     return list(dict.fromkeys(f"{r.status}: {r.reason}" for r in mine if r.status != "ok"))

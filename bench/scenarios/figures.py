@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from bench.metrics.base import Context
+from bench.metrics import runner
 from bench.metrics.kept_frames import FIGURES, Figure
-from bench.scenarios import tables
+from bench.models.context import Context
+from bench.records import session
 
 
 def take_figures(
@@ -36,9 +37,9 @@ def take_figures(
     """
     if threads:
         torch.set_num_threads(threads)
-    with tables.opened(path) as (store, stamp):
+    with session.opened(path) as (store, stamp):
         for figure in figures.values():
             cases = [
                 replace(case, motion=context.motion.name, threads=threads) for case in figure.cases
             ]
-            tables.take(figure.metric, cases, store, context, stamp, quiet)
+            runner.measure(figure.metric, cases, store, context, stamp, quiet)

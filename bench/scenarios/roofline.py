@@ -16,7 +16,7 @@ what passes between them, can come below it where memory rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +27,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import h2ot_core
+from bench.records import roofline_bound
 from bench.records.case import Case
-from bench.timing.visits import visit
+from bench.records.record import Record
+from bench.records.status import excuse
+from bench.records.store import Store
+from bench.timing.clock import visit
 from h2ot_core import fused
 
 aten = torch.ops.aten
@@ -100,7 +104,7 @@ def traffic(model: nn.Module, x: Tensor) -> Traffic:
     """Count the bytes of one forward pass by the convention above.
 
     Args:
-        model: called with ``x``; best on the meta device, see ``flop_counters.blank_model``.
+        model: called with ``x``; best on the meta device, see ``build.blank_model``.
         x: the input; counts are for the whole batch.
     """
     own = [*model.parameters(), *model.buffers()]
@@ -215,3 +219,48 @@ class _Each(TorchDispatchMode):
         if not (view and not func._schema.is_mutable):
             self.meter.operator(inputs, out)
         return out
+
+
+def _machine(case: Case, file: Store, stamp: Mapping[str, Any]) -> None:
+
+    def rate(found: list[float]) -> dict[str, Any]:
+        return {"values": tuple(found), "protocol": {"best": "of all repetitions counts"}}
+
+    _take(
+        case,
+        roofline_bound.FLOPS,
+        "flop/s",
+        lambda: rate(peak_flops(case.device, case.dtype)),
+        file,
+        stamp,
+    )
+    _take(case, roofline_bound.BANDWIDTH, "B/s", lambda: rate(bandwidth(case.device)), file, stamp)
+
+
+def _bytes(case: Case) -> dict[str, Any]:
+
+    moved = case_traffic(case)
+    return {
+        "values": (moved.parameters, moved.activations),
+        "labels": ("parameters", "activations"),
+        "protocol": {"batch": case.batch, "counted": "inputs and outputs of every operator once"},
+    }
+
+
+def _take(
+    case: Case,
+    metric: str,
+    unit: str,
+    measure: Callable[[], dict[str, Any]],
+    file: Store,
+    stamp: Mapping[str, Any],
+) -> None:
+    """Store one metric of a case, or why there is none, unless it is there."""
+
+    if (case, metric, "", 0) in file:
+        return
+    try:
+        found = measure()
+    except Exception as error:  # such as a dtype without a product here; the others go on
+        found = {"values": (), **excuse(error)}
+    file.append([Record(case=case, metric=metric, unit=unit, **found, **stamp)])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import h2ot_core
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.scenarios import self_check_memory
 from bench.timing import clock, interleaved

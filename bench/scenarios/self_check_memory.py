@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.metrics import memory
 from bench.records.case import Case
 from bench.workers import isolated
 
@@ -18,7 +19,7 @@ def worker(case: Case) -> dict[str, Any]:
 
     device = torch.device(case.device)
     torch.ones(1, device=device)  # what the first tensor brings with it is not planted
-    reset = isolated.forget_peak()
+    reset = memory.forget_peak()
     before = _readings(device)
     planted = torch.ones(BYTES // 4, dtype=torch.float32, device=device)
     clock.synchronise(device)
@@ -31,11 +32,11 @@ def _readings(device: Any) -> dict[str, int]:
     import torch
 
     if device.type == "cpu":
-        return {"process": isolated.peak()}
+        return {"process": memory.peak()}
     return {
         "allocated": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.max_memory_reserved(),
-        "device process": isolated.device_process_bytes(),
+        "device process": memory.device_process_bytes(),
     }
 
 

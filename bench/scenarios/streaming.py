@@ -21,13 +21,14 @@ from torch import Tensor
 import h2ot_core
 from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource, View
-from bench.metrics.base import Context, excuse
-from bench.metrics.flop_counters import blank_model
+from bench.metrics.base import excuse
+from bench.models.build import blank_model
+from bench.models.context import Context
+from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.scenarios import tables
 from bench.scenarios.stream_driver import Run, paced, queue_frames, unpaced
 
 READINGS = {"stream_latency_s": "s", "stream_delay_frames": "frame", "stream_late_share": "1"}
@@ -175,9 +176,9 @@ def take_streams(plan: Plan, path: Path, context: Context, *, quiet: bool = Fals
         torch.set_num_threads(threads)
     video = _Video(context.motion)
     models: dict[Case, h2ot_core.Hourglass] = {}
-    with tables.opened(path) as (store, stamp):
+    with session.opened(path) as (store, stamp):
         todo = [visit for visit in _visits(plan) if visit.missing(store)]
-        with tables.progress("streams", len(todo), quiet) as tick:
+        with session.progress("streams", len(todo), quiet) as tick:
             for visit in todo:
                 if not visit.given_up(store.records):
                     store.append(visit.records(models, video, plan, stamp))

@@ -242,3 +242,25 @@ def wait_until(moment: float) -> None:
     while (left := moment - time.perf_counter()) > 0:
         if left > 2e-3:
             time.sleep(left - 1e-3)
+
+
+def visit(
+    work: Callable[[], object], device: torch.device, *, at_least_s: float = 0.2, at_most: int = 20
+) -> list[float]:
+    """Time a call one or several times.
+
+    Args:
+        work: warmed up by the caller.
+        device: waited for before and after each call.
+        at_least_s: samples are taken until they add up to this, in seconds ...
+        at_most: ... or there are as many as this.
+
+    Returns:
+        Seconds of each call, at least one.
+    """
+    samples = repeat(
+        lambda: Sample(time_call(work, device), 0.0, 0.0),
+        at_least_s=at_least_s,
+        at_most=at_most,
+    )
+    return [sample.total_s for sample in samples]

@@ -17,7 +17,7 @@ import torch
 
 import h2ot_core
 from bench.data.windows import batch
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record

@@ -5,13 +5,20 @@ Reads no clock of its own and starts no process: both are given, so that simulat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
 
 from bench.records.case import Case
-from bench.timing.statistics import FEWEST, Estimate, median_interval, rounds_ratio, stationary
+from bench.timing.statistics import (
+    FEWEST,
+    Estimate,
+    median_interval,
+    paired,
+    rounds_ratio,
+    stationary,
+)
 
 MOST = 60
 """Rounds after which a case is left, however noisy."""
@@ -247,15 +254,6 @@ class Rounds:
         if case == self.cases[0]:
             return None
         return rounds_ratio(*paired(self.log.medians(self.cases[0]), self.log.medians(case)))
-
-
-def paired(
-    base: Mapping[int, tuple[str, float]], other: Mapping[int, tuple[str, float]]
-) -> Iterator[dict[int, float]]:
-    """Of two series by round, the values of rounds that one session took of both."""
-    both = [part for part in base if part in other and base[part][0] == other[part][0]]
-    for series in (base, other):
-        yield {part: series[part][1] for part in both}
 
 
 def warm_limit(share_s: float) -> float:

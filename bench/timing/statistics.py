@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -339,3 +339,12 @@ def _exponential(found: Estimate) -> Estimate:
     """An estimate of a logarithm as one of the number itself."""
     low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
     return Estimate(value=math.exp(found.value), low=low, high=high, level=found.level, n=found.n)
+
+
+def paired(
+    base: Mapping[int, tuple[str, float]], other: Mapping[int, tuple[str, float]]
+) -> Iterator[dict[int, float]]:
+    """Of two series by round, the values of rounds that one session took of both."""
+    both = [part for part in base if part in other and base[part][0] == other[part][0]]
+    for series in (base, other):
+        yield {part: series[part][1] for part in both}

@@ -14,9 +14,9 @@ from bench.data.windows import MotionSource
 from bench.metrics.accuracy import lifted, views
 from bench.metrics.base import Reading
 from bench.models.weights import load_weights
+from bench.records import session
 from bench.records.case import Case
 from bench.records.record import Record
-from bench.scenarios import tables
 from bench.train.batches import ViewFeed
 from bench.train.loop import FINAL, Run, fit
 from bench.train.recipes import Recipe, recipe_for
@@ -106,7 +106,7 @@ def take_scale(
     say(f"budget per row: {budget.describe()}")
     source = Viewpoints(motion.clips("train"), motion.noise)
     group = f"{budget.steps}x{budget.batch}@{budget.rate:g}/{budget.precision}"
-    with tables.opened(store_path) as (store, stamp):
+    with session.opened(store_path) as (store, stamp):
         for seed in range(budget.seeds):
             for case in scale_cases(hosts, device, motion.name):
                 if (case, METRIC, group, seed) in store:

@@ -14,7 +14,8 @@ import h2ot_core
 from bench.cli import main
 from bench.data.windows import MotionSource
 from bench.metrics import accuracy as metric
-from bench.metrics.base import Context, NotApplicable
+from bench.metrics.base import NotApplicable
+from bench.models.context import Context
 from bench.models.trunk import SHIPPED, Trunk, open_trunk
 from bench.records import store
 from bench.records.case import Case

@@ -14,7 +14,8 @@ import pytest
 import h2ot_core
 from bench.data.windows import MotionSource, Window
 from bench.metrics import METRICS, counts, frame_noise, process_memory, training_memory
-from bench.metrics.base import Context, NotApplicable, Reading, excuse
+from bench.metrics.base import NotApplicable, Reading, excuse
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
 

@@ -17,7 +17,8 @@ import torch
 
 from bench.cli import main
 from bench.metrics import METRICS, count_cases, flop_counters
-from bench.metrics.base import Context, Reading
+from bench.metrics.base import Reading
+from bench.models.context import Context
 from bench.paper import DESCRIPTIVE, TABLES, rows
 from bench.records import store
 from bench.records.case import Case

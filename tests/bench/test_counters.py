@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import h2ot_core
 from bench.metrics import flop_counters
 from bench.metrics.flop_counters import Count, CountersDisagree, UncountedOperation
+from bench.models import build
 from bench.paper import TABLES, PaperRow, rows
 from bench.records.case import Case
 from bench.records.units import giga, millions
@@ -72,7 +73,7 @@ MISPRINTED = {(2, 3): "167.51", (2, 4): "167.51", (2, 5): "167.51", (7, 17): "47
 
 @cache
 def _counted(case: Case) -> tuple[int, Count]:
-    model, x = flop_counters.blank_model(case.build_arguments())
+    model, x = build.blank_model(case.build_arguments())
     return sum(p.numel() for p in model.parameters()), flop_counters.count(model, x)
 
 
@@ -105,7 +106,7 @@ def test_digits_copied_from_the_paper(table: int, number: int, parameters: str, 
 )
 def test_published_implementations(shared_dir: Path, name: str, scheme: str) -> None:
     manifest = json.loads((shared_dir / f"parity/public/{name}_full.json").read_text())
-    model, x = flop_counters.blank_model({"host": "mixste", "scheme": scheme})
+    model, x = build.blank_model({"host": "mixste", "scheme": scheme})
     flops = flop_counters.count(model, x).flops_paper
     assert flops / 1e9 == pytest.approx(manifest["flops_paper_convention_G"], abs=1e-3)
     assert sum(p.numel() for p in model.parameters()) == manifest["parameter_count"]
@@ -144,7 +145,7 @@ def _modules(
 
 
 def test_the_unpruned_host_module_by_module() -> None:
-    model, x = flop_counters.blank_model({**SMALL, "scheme": "none"})
+    model, x = build.blank_model({**SMALL, "scheme": "none"})
     count = flop_counters.count(model, x)
     expected = _modules(F, J, C, HIDDEN, DEPTH)
     expected["host.head_layers.1"] = _linear(C, 3, F * J)
@@ -156,7 +157,7 @@ def test_the_unpruned_host_module_by_module() -> None:
 
 @pytest.mark.parametrize(("r", "b"), [((13,), (1,)), ((13, 9), (0, 2)), ((13, 9, 3), (0, 1, 2))])
 def test_a_pruned_host_module_by_module(r: tuple[int, ...], b: tuple[int, ...]) -> None:
-    model, x = flop_counters.blank_model({**SMALL, "scheme": "h2ot", "r": r, "b": b})
+    model, x = build.blank_model({**SMALL, "scheme": "h2ot", "r": r, "b": b})
     count = flop_counters.count(model, x)
     expected = _modules(F, J, C, HIDDEN, DEPTH, r, b)
     expected["host.head_layers.1"] = _linear(C, 3, r[-1] * J)
@@ -181,7 +182,7 @@ def test_the_published_baseline() -> None:
 
 def _one_stage(prune: str, recover: str, r: int = 9, b: int = 1) -> Count:
     arguments = {**SMALL, "prune": prune, "recover": recover, "r": r, "b": b}
-    return flop_counters.count(*flop_counters.blank_model(arguments))
+    return flop_counters.count(*build.blank_model(arguments))
 
 
 def _cluster(n: int) -> dict[str, int]:
@@ -236,7 +237,7 @@ def test_pruning_and_attention_recovering(prune: str) -> None:
 @pytest.mark.parametrize("prune", PRUNERS)
 def test_a_second_stage_chooses_among_fewer(prune: str) -> None:
     arguments = {**SMALL, "prune": prune, "recover": "tra", "r": R, "b": B}
-    count = flop_counters.count(*flop_counters.blank_model(arguments))
+    count = flop_counters.count(*build.blank_model(arguments))
     chosen = [sum(CHOOSING[prune](n).values()) for n in (F, R[0])]
     assert count.sections["prune"] == sum(chosen)
 
@@ -244,7 +245,7 @@ def test_a_second_stage_chooses_among_fewer(prune: str) -> None:
 @pytest.mark.parametrize(("where", "width"), [("poses", 3), ("tokens", C)])
 def test_interpolation(where: str, width: int) -> None:
     arguments = {**SMALL, "scheme": "h2ot", "r": R, "b": B, "tri_where": where}
-    count = flop_counters.count(*flop_counters.blank_model(arguments))
+    count = flop_counters.count(*build.blank_model(arguments))
     # One weight per frame, then start + weight x (end - start) per coordinate.
     assert count.sections["recover"] == F + 3 * F * J * width
     assert count.paper["interpolation"] == 10 * F * J * width
@@ -267,7 +268,7 @@ def test_the_papers_convention_by_hand() -> None:
 @pytest.mark.parametrize("prune", PRUNERS)
 def test_other_counters_agree(prune: str, recover: str) -> None:
     pipeline = "seq2frame" if recover == "none" else "seq2seq"
-    model, x = flop_counters.blank_model(
+    model, x = build.blank_model(
         {**SMALL, "prune": prune, "recover": recover, "pipeline": pipeline, "r": R, "b": B}
     )
     count = flop_counters.count(model, x)
@@ -277,7 +278,7 @@ def test_other_counters_agree(prune: str, recover: str) -> None:
 
 
 def test_other_counters_agree_with_the_count_by_hand() -> None:
-    model, x = flop_counters.blank_model({**SMALL, "scheme": "none"})
+    model, x = build.blank_model({**SMALL, "scheme": "none"})
     expected = _modules(F, J, C, HIDDEN, DEPTH)
     expected["host.head_layers.1"] = _linear(C, 3, F * J)
     layers = sum(flops for path, flops in expected.items() if not path.endswith("attn"))
@@ -297,7 +298,7 @@ def _state(model: nn.Module) -> list[Any]:
 
 
 def test_counting_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = flop_counters.blank_model({**SMALL, "scheme": "hot", "r": 9, "b": 1})
+    model, x = build.blank_model({**SMALL, "scheme": "hot", "r": 9, "b": 1})
     before = _state(model)
     flop_counters.cross_check(model, x, flop_counters.count(model, x))
     assert _state(model) == before
@@ -394,7 +395,7 @@ Plain = tuple[h2ot_core.Hourglass, Tensor, int]
 @pytest.fixture
 def plain() -> Plain:
     """An unpruned model, its input and the products that it computes."""
-    model, x = flop_counters.blank_model({**SMALL, "scheme": "none"})
+    model, x = build.blank_model({**SMALL, "scheme": "none"})
     return model, x, flop_counters.count(model, x).flops_full
 
 
@@ -493,7 +494,7 @@ def test_counts_are_those_of_any_device(
     prune: str, recover: str, clips: Callable[..., Tensor]
 ) -> None:
     arguments = {**SMALL, "prune": prune, "recover": recover, "r": R, "b": B}
-    blank = flop_counters.count(*flop_counters.blank_model(arguments))
+    blank = flop_counters.count(*build.blank_model(arguments))
     model = h2ot_core.build(**arguments).eval().requires_grad_(False)
     real = flop_counters.count(model, clips(1))
     assert real.full == blank.full
@@ -520,7 +521,7 @@ SHARED = {
 def test_two_clips_count_twice(prune: str, recover: str) -> None:
     stages = {"r": R, "b": B} if prune != "none" else {}
     arguments = {**SMALL, "scheme": "none", "prune": prune, "recover": recover, **stages}
-    model, x = flop_counters.blank_model(arguments)
+    model, x = build.blank_model(arguments)
     one, two = flop_counters.count(model, x), flop_counters.count(model, torch.cat([x, x]))
     assert two.flops_paper == 2 * one.flops_paper
     assert two.flops_full == 2 * one.flops_full - SHARED[prune, recover]
@@ -539,7 +540,7 @@ def test_every_host_is_counted_whole(host: str) -> None:
         "heads": 2,
         "depth": 2,
     }
-    model, x = flop_counters.blank_model(sizes)
+    model, x = build.blank_model(sizes)
     count = flop_counters.count(model, x)
     products = count.full["product"] + count.full["attention"]
     assert products == count.flops_full

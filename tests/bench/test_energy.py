@@ -15,8 +15,9 @@ import torch
 from bench.cli import main
 from bench.data.windows import MotionSource
 from bench.metrics import energy
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics.base import NotApplicable, Reading
 from bench.metrics.energy import FEWEST_UPDATES, IDLE_S, LONGER, WINDOWS, WORK_S
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.scenarios.energy import take_energy

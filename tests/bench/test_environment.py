@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.gate.compare import differences
 from bench.records import environment as module
 from bench.records.case import Case
-from bench.records.environment import environment
+from bench.records.environment import differences, environment
 from bench.records.record import SCHEMA, Record
 from bench.records.store import open_store, read
 

@@ -17,8 +17,7 @@ import yaml
 from bench.cli import main
 from bench.gate import calibrate, exact, regression, sampled
 from bench.gate.allowances import read_allowances
-from bench.gate.compare import Incomparable, compare, compare_files, differences
-from bench.gate.exact import write
+from bench.gate.compare import Incomparable, compare, compare_files
 from bench.gate.revisions import checkout, working_tree
 from bench.gate.simulate import CASES, Simulated, draw
 from bench.gate.verdicts import (
@@ -33,8 +32,10 @@ from bench.gate.verdicts import (
 )
 from bench.records import store
 from bench.records.case import Case
+from bench.records.environment import differences
 from bench.records.errors import StoreError, UsageError
 from bench.records.record import Record
+from bench.records.store import write
 from bench.timing.statistics import Estimate
 from reports import gate_calibration
 from reports.gate_summary import MARKER, markdown

@@ -30,7 +30,8 @@ from bench.records.case import Case
 from bench.data.windows import MotionSource
 from bench.records.environment import environment
 from bench.metrics import METRICS
-from bench.metrics.base import Context, Reading
+from bench.metrics.base import Reading
+from bench.models.context import Context
 from bench.records.store import Store
 from bench.scenarios import tables
 from bench.timing import interleaved, sampling

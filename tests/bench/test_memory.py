@@ -14,8 +14,8 @@ import torch
 
 from bench.data.windows import MotionSource
 from bench.metrics import METRICS, process_memory
-from bench.metrics.base import Context
 from bench.metrics.process_memory import KINDS
+from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
 

@@ -123,7 +123,8 @@ def test_a_plugin_that_does_not_work(tmp_path: Path, content: str, text: str) ->
 def test_real_training_steps_of_a_small_case() -> None:
     from bench.data.windows import MotionSource
     from bench.metrics import training_step
-    from bench.metrics.base import Context, NotApplicable
+    from bench.metrics.base import NotApplicable
+    from bench.models.context import Context
     from bench.records.case import Case
 
     context = Context(MotionSource.generated(frames=300))

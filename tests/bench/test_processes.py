@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.scenarios import tables

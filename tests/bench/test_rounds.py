@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record

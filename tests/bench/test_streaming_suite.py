@@ -16,7 +16,7 @@ from torch import Tensor
 import h2ot_core
 from bench.cli import main
 from bench.data.windows import MotionSource
-from bench.metrics.base import Context
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.records.errors import UsageError

@@ -15,8 +15,9 @@ import torch
 
 import h2ot_core
 from bench.data.windows import MotionSource
-from bench.metrics import METRICS
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics import METRICS, runner
+from bench.metrics.base import NotApplicable, Reading
+from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.records.errors import UsageError
@@ -244,7 +245,9 @@ def test_an_interrupted_sweep_goes_on(
     path: Path, at: int, monkeypatch: pytest.MonkeyPatch, cheap: None
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "progress", interrupting(at))
+        stop = interrupting(at)
+        for module in (tables, runner):
+            patch.setattr(module, "progress", stop)
         with pytest.raises(KeyboardInterrupt):
             run(path)
     before = path.read_bytes()
@@ -260,7 +263,9 @@ def test_a_sweep_interrupted_at_every_step_ends_all_the_same(
     plan = tables.Plan(exact=(BASE, H2OT), timed=(BASE, H2OT), sampling=Sampling(rounds=3))
     interruptions = 0
     while True:
-        monkeypatch.setattr(tables, "progress", interrupting(1))
+        stop = interrupting(1)
+        for module in (tables, runner):
+            monkeypatch.setattr(module, "progress", stop)
         try:
             run(path, plan)
         except KeyboardInterrupt:

@@ -18,7 +18,7 @@ import h2ot_core
 from bench.cli import main
 from bench.data.readers.motion import save_motion
 from bench.data.windows import MotionSource, Window, batch
-from bench.metrics.base import Context, NotApplicable, Reading
+from bench.metrics.base import NotApplicable, Reading
 from bench.metrics.kept_frames import (
     EXCERPT,
     FIGURES,
@@ -30,6 +30,7 @@ from bench.metrics.kept_frames import (
     selected_frames,
     skeletons,
 )
+from bench.models.context import Context
 from bench.paper import rows
 from bench.records import store
 from bench.records.case import Case

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 import h2ot_core
 from bench.data.windows import MotionSource
-from bench.metrics.flop_counters import blank_model
 from bench.models import inputs
+from bench.models.build import blank_model
+from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
-from bench.scenarios import tables
 from bench.scenarios.peer import adapters
 from bench.scenarios.peer.process import Side, started
 from bench.timing.statistics import Estimate, interleaved_ratio
@@ -295,7 +295,7 @@ def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
         "weights": "CRC-32 of the published name, see bench.models.inputs.weights",
         "versions": {side: dict(found) for side, found in result.versions.items()},
     }  # fmt: skip
-    with tables.opened(path) as (store, stamp):
+    with session.opened(path) as (store, stamp):
         group = f"{result.peer}@{result.revision}:{stamp['session']}"
         apart = result.difference
         apart_by = {"float32": apart.largest, "float32, 99% quantile": apart.quantile}

@@ -25,7 +25,7 @@ from bench.scenarios.peer.adapters import PEERS, Model
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.base import NOT_FINITE, Unavailable
 from bench.timing import clock
-from bench.timing.visits import visit
+from bench.timing.clock import visit
 from h2ot_core.losses import loss_of
 
 _PACKAGES = ("torch", "einops", "timm", "local-attention")

@@ -14,19 +14,20 @@ from torch import Tensor
 
 import h2ot_core
 from bench.data.windows import MotionSource
-from bench.metrics import METRICS
-from bench.metrics.base import Context, excuse
+from bench.metrics import METRICS, runner
+from bench.metrics.base import excuse
 from bench.models import inputs as given
+from bench.models.context import Context
 from bench.models.weights import Weights, load_weights
+from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
 from bench.records.store import Store
-from bench.scenarios import tables
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.base import NOT_FINITE, Call, Unavailable
 from bench.timing import clock
-from bench.timing.visits import visit
+from bench.timing.clock import visit
 from h2ot_core.metrics import mpjpe
 
 LATENCY = "runtime_latency_s"
@@ -98,11 +99,11 @@ def run(job: Job, path: Path, *, quiet: bool = False) -> None:
     threads = {case.threads for case in job.cases} - {0}
     if len(threads) == 1:
         torch.set_num_threads(threads.pop())
-    with tables.opened(path) as (store, stamp):
+    with session.opened(path) as (store, stamp):
         # What their FLOPs imply stands beside what pruning gains.
         context = Context(job.motion)
-        tables.take(METRICS["counts"], job.cases, store, context, stamp, quiet)
-        with tables.progress("runtimes", len(job.together), quiet) as tick:
+        runner.measure(METRICS["counts"], job.cases, store, context, stamp, quiet)
+        with session.progress("runtimes", len(job.together), quiet) as tick:
             for cases in job.together:
                 if not all(_done(job, case, store) for case in cases):
                     _measure(job, cases, store, stamp)
