@@ -9,6 +9,8 @@ torch.Size([1, 243, 17, 3])
 
 from __future__ import annotations
 
+from importlib import metadata as _metadata
+
 from h2ot_core import metrics
 from h2ot_core.checkpoints import load_published
 from h2ot_core.errors import CheckpointError, ConfigError, InputError
@@ -56,3 +58,8 @@ __all__ = [
     "metrics",
     "register",
 ]
+
+try:
+    __version__ = _metadata.version("h2ot")
+except _metadata.PackageNotFoundError:  # imported from a checkout that is not installed
+    __version__ = "0+unknown"

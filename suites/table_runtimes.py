@@ -26,11 +26,8 @@ def in_runtimes(request: pytest.FixtureRequest) -> Found:
     motion_file = option("--motion")
     motion = MotionSource.from_file(motion_file) if motion_file else MotionSource.generated()
     where: dict[str, Any] = {"motion": motion.name, "device": option("--device")}
-    asked = [
-        (item.callspec.params["row"], item.callspec.params["runtime"])
-        for item in request.session.items
-        if "runtime" in getattr(getattr(item, "callspec", None), "params", {})
-    ]
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = [(s.params["row"], s.params["runtime"]) for s in specs if s and "runtime" in s.params]
     cases = tuple(dict.fromkeys(replace(case, **where) for case, _ in asked))
     names = tuple(dict.fromkeys(name for _, name in asked))
     job = Job(cases=cases, motion=motion, runtimes=names, rounds=option("--rounds"))
