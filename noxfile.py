@@ -26,11 +26,11 @@ SUITES = {
 }
 
 
-def _install(session: nox.Session, *groups: str, extras: str = "bench") -> None:
+def _install(session: nox.Session, *groups: str, extras: str = "bench", torch: str = TORCH) -> None:
     """PyTorch first and pinned, so that nothing else chooses its version."""
-    session.install(TORCH)
+    session.install(torch)
     # Named again: what an extra brings, such as torchvision, has to be of this release.
-    session.install(TORCH, "-e", f".[{extras}]")
+    session.install(torch, "-e", f".[{extras}]")
     if groups:
         session.install(
             *nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
@@ -45,13 +45,20 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def tests_torch(session: nox.Session) -> None:
+    """Run the tests on another PyTorch: its version first, further arguments go to pytest."""
+    if not session.posargs:
+        session.error("name a version of PyTorch: nox -s tests_torch -- 2.14.1")
+    version, *arguments = session.posargs
+    _install(session, "tests", torch=f"torch=={version}")
+    session.run("python", "-m", "pytest", "-n", "2", *arguments)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style, types and the direction of imports."""
+    """Check format, style, types and the direction of imports: all hooks of pre-commit."""
     _install(session, "lint")
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", ".")
-    session.run("mypy")
-    session.run("lint-imports", "--no-cache")
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 def _suite(session: nox.Session) -> None:

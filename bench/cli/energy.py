@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         "energy",
         help="joules per output frame, idling subtracted",
         description="Energy of some configurations from the counters of the GPU or the CPU, half a "
-        "minute each; needs h2ot[energy]. The record says why where there is none.",
+        "minute each; needs the extra energy. The record says why where there is none.",
     )
     add_configuration(energy)
     energy.add_argument("--device", default="cuda", choices=("cpu", "cuda"))

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "the same real motion, see that the outputs agree, and time the two in turn. Known are "
         "NationalGAILab/HoT, JinluZhang1126/MixSTE, Walter0807/MotionBERT, "
         "TaatiTeam/MotionAGFormer and Vegetebird/MHFormer; what their code imports comes with "
-        "the extra h2ot[peer]. The checkout's code is run. Exit status 1 if outputs differ.",
+        "the extra peer. The checkout's code is run. Exit status 1 if outputs differ.",
     )
     peer.add_argument(
         "--peer", required=True, metavar="PATH", type=Path, help="the checkout's folder"

@@ -1,7 +1,7 @@
 """Energy per output frame beyond idling, from counters of the hardware, through Zeus.
 
 Taken by ``python -m bench energy``, not with every sweep: it needs seconds per case and the extra
-``h2ot[energy]`` (the package ``zeus`` of ML.ENERGY). On a GPU the counter is NVML's of the device
+``energy`` (the package ``zeus`` of ML.ENERGY). On a GPU the counter is NVML's of the device
 (Volta or newer), updated every 20 to 100 ms; on a CPU it is RAPL's of all packages, which needs the
 right to read it. A window that holds few updates of its counter says little of what ran in it: the
 energy of up to one update is missed at either end, so that with ten of them 10% may be.
@@ -93,7 +93,7 @@ def open_monitor(device: str) -> Any:
     try:
         from zeus.monitor import ZeusMonitor
     except ImportError:
-        raise NotApplicable("Zeus is not installed: pip install 'h2ot[energy]'") from None
+        raise NotApplicable("Zeus is not installed: pip install -e '.[energy]'") from None
     if device == "cuda":
         return ZeusMonitor(gpu_indices=[torch.cuda.current_device()], cpu_indices=[])
     return ZeusMonitor(gpu_indices=[])

@@ -159,7 +159,7 @@ def test_without_zeus_the_record_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "zeus", None)
     monkeypatch.setitem(sys.modules, "zeus.monitor", None)
     path = tmp_path / "records.jsonl"
-    reason = "Zeus is not installed: pip install 'h2ot[energy]'"
+    reason = "Zeus is not installed: pip install -e '.[energy]'"
     assert take_energy([CASE], path, CONTEXT, quiet=True) == [f"skipped: {reason}"]
     (record,) = store.read(path)
     assert (record.metric, record.status, record.reason) == (

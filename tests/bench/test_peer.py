@@ -186,7 +186,7 @@ def test_a_peer_without_its_packages(checkout: Checkout, said: Said) -> None:
     status, out, err = said(f"--peer {folder} {SIZES}")
     assert (status, out) == (2, "")
     assert "needs the package 'einops_of_another_name'" in err
-    assert "pip install 'h2ot[peer]'" in err
+    assert "pip install -e '.[peer]'" in err
     assert "Traceback" not in err
 
 

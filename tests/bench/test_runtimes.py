@@ -84,7 +84,7 @@ def test_onnx_is_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert onnx_session.available("cpu") == ""
     assert "CPU alone" in onnx_session.available("cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'h2ot[onnx]'" in onnx_session.available("cpu")
+    assert "pip install -e '.[onnx]'" in onnx_session.available("cpu")
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

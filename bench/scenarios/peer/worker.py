@@ -59,7 +59,7 @@ def _told(error: Exception) -> str:
         name = (error.name or "").partition(".")[0]
         return (
             f"it needs the package {name!r}, which is not installed here; "
-            "pip install 'h2ot[peer]', or see that the checkout is complete"
+            "pip install -e '.[peer]' in the folder of H2OT, or see that the checkout is complete"
         )
     if "torchvision::" in str(error):  # timm imports it, and it is compiled for one torch
         return (

@@ -24,10 +24,10 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def available(device: str) -> str:
-    """Needs the extra h2ot[onnx]; its sessions run on the CPU."""
+    """Needs the extra ``onnx``; its sessions run on the CPU."""
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
-            return f"the package {package!r} is not installed; pip install 'h2ot[onnx]'"
+            return f"the package {package!r} is not installed; pip install -e '.[onnx]'"
     return "" if device == "cpu" else "sessions are made for the CPU alone"
 
 
