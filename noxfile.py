@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import nox
 
@@ -14,15 +16,11 @@ nox.options.reuse_existing_virtualenvs = True
 nox.needs_version = ">=2024.10.9"
 
 TORCH = "torch==2.13.0"
+# suites/table_4_schedule.py is the session table_4, suites/table_streaming.py is streaming.
 SUITES = {
-    "table_2": "suites/table_2_strategies.py",
-    "table_3": "suites/table_3_pipelines.py",
-    "table_4": "suites/table_4_schedule.py",
-    "table_5": "suites/table_5_frames.py",
-    "table_6": "suites/table_6_recovered.py",
-    "table_7": "suites/table_7_hosts.py",
-    "batch_size": "suites/table_batch_size.py",
-    "streaming": "suites/table_streaming.py",
+    re.sub(r"^(table_\d+)_.*|^table_(.*)", r"\1\2", path.stem): f"suites/{path.name}"
+    for path in sorted((Path(__file__).parent / "suites").glob("table_*.py"))
+    if path.stem != "table_runtimes"  # the session runtimes also writes the report
 }
 
 
