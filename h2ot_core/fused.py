@@ -118,9 +118,11 @@ class Packs:
         Returns:
             Packed weight (C_out, C_in) and bias (C_out,), both scaled, or None: take them plain.
         """
-        if weight.untyped_storage().data_ptr() not in self._weights:
+        parts = (weight,) if scale is None else (weight, scale)
+        if any(part.untyped_storage().data_ptr() not in self._weights for part in parts):
             return None
-        key = (weight.data_ptr(), *weight.shape, *weight.stride(), scale is not None)
+        # Layers that share a weight may each have a scale of their own.
+        key = (*(part.data_ptr() for part in parts), *weight.shape, *weight.stride())
         if key not in self._found:
             plain, shift = _scaled(weight, bias, scale)
             self._found[key] = (rows, _REORDER(plain.contiguous(), rows), shift)

@@ -108,6 +108,21 @@ def test_other_models_and_threads_take_their_own_weights(packs: list[bool]) -> N
     assert not packs
 
 
+@pytest.mark.parametrize("watched", ["att_spatial", "graph_spatial", None])
+def test_weights_that_two_layers_share_are_scaled_for_each(watched: str | None) -> None:
+    """A block whose mixer is listened to multiplies by its layer scale afterwards."""
+    model = _model("motionagformer")
+    first = model.host.layers[0]
+    first.graph_spatial.mlp = first.att_spatial.mlp
+    if watched is not None:
+        getattr(first, watched).mixer.register_forward_hook(lambda *_: None)
+    packed, x = Packed(model), _input(model, 2)
+    with torch.inference_mode():
+        wanted = model(x)
+    largest = float(wanted.abs().max())
+    torch.testing.assert_close(packed(x) / largest, wanted / largest, rtol=0.0, atol=1e-5)
+
+
 def test_what_it_does_not_take() -> None:
     model = _model("mixste")
     with pytest.raises(h2ot_core.ConfigError, match=r"torch.float64 on cpu; move it with model.to"):
