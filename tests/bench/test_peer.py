@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from watched import Spy
 
 from bench.cli import main
 from bench.data.readers.motion import save_motion
@@ -92,7 +93,9 @@ def said(capsys: pytest.CaptureFixture[str], motion: Path) -> Said:
 
 
 @pytest.mark.slow
-def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> None:
+def test_a_peer_that_agrees(
+    checkout: Checkout, said: Said, tmp_path: Path, spy_everywhere: Spy
+) -> None:
     records = tmp_path / "records.jsonl"
     folder = checkout()
     status, out, err = said(f"--peer {folder} {SIZES} --store {records}")
@@ -124,6 +127,9 @@ def test_a_peer_that_agrees(checkout: Checkout, said: Said, tmp_path: Path) -> N
     report = build_report(records, tmp_path / "out").read_text()
     assert "## Beside published code" in report
     assert "NationalGAILab/HoT" in (tmp_path / "out/peers.csv").read_text()
+    passes = spy_everywhere.passes()
+    assert len({one.process for one in passes}) == 2
+    assert {one[:2] for one in passes} == {(False, False)}
 
 
 @pytest.mark.slow
@@ -139,7 +145,9 @@ def test_a_peer_that_computes_something_else(
 
 
 @pytest.mark.slow
-def test_training_steps_and_their_memory(checkout: Checkout, said: Said, tmp_path: Path) -> None:
+def test_training_steps_and_their_memory(
+    checkout: Checkout, said: Said, tmp_path: Path, spy_everywhere: Spy
+) -> None:
     records = tmp_path / "records.jsonl"
     folder = checkout()
     file = folder / "model/mixste/hot_mixste.py"
@@ -157,6 +165,8 @@ def test_training_steps_and_their_memory(checkout: Checkout, said: Said, tmp_pat
     report = build_report(records, tmp_path / "out").read_text()
     assert "training step" in report
     assert "memory of a step" in report
+    # What is compared beforehand are outputs.
+    assert spy_everywhere.modes() == {(False, False), (True, True)}
 
 
 @pytest.mark.slow
