@@ -29,6 +29,7 @@ from bench.metrics.base import Context, Metric
 from bench.models.trunk import Trunk
 from bench.records import store
 from bench.records.case import Case
+from bench.scenarios import self_check
 from bench.scenarios.roofline import case_traffic
 from h2ot_core.elastic import Elastic
 
@@ -130,6 +131,13 @@ def test_bytes_moved(spy: Spy) -> None:
     assert spy.modes() == INFERENCE
 
 
+def test_the_self_checks_model(spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "_ROUNDS", 1)
+    monkeypatch.setattr(self_check, "_PATIENCE_S", 0.0)
+    assert list(self_check.probe_cost("cpu"))
+    assert spy.modes() == INFERENCE
+
+
 # --- commands
 
 
@@ -154,7 +162,7 @@ def test_latency(
         ["count", *PRUNED],
         ["count", "--modules", *PRUNED],
         ["profile", "--passes", "1", *PRUNED],
-        ["runtimes", "--rounds", "1", "--runtime", "packed", "--runtime", "bf16", *PRUNED],
+        ["runtimes", "--rounds", "1", "--runtime", "packed", "bf16", *PRUNED],
         ["streaming", "--rounds", "1", "--seconds", "0.1", "--fps", "500", *PRUNED],
         ["evaluate", "--data", "generated", "--limit", "1", "--untrained", *PRUNED],
     ],
