@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from h2ot_core import SCHEMES, ConfigError, Hourglass, InputError, build, load_published
 from h2ot_core.checkpoints import published_names
@@ -182,6 +183,7 @@ def model(small: Build) -> Hourglass:
 )
 def test_input_of_another_shape(model: Hourglass, shape: tuple[int, ...]) -> None:
     expected = rf"\(B, 27, 5, 2\) for this mixste model, got \({', '.join(map(str, shape))}\)"
+    expected += ". Cut or pad the video into windows of 27 frames"
     with pytest.raises(InputError, match=expected):
         model(torch.zeros(shape))
 
@@ -217,6 +219,11 @@ def test_the_search_for_values_that_are_not_finite_can_be_left_out(
     y = model(x)
     assert bool(y[0].isfinite().all())
     assert not bool(y[1].isfinite().all())
+
+
+def test_input_without_values_is_not_searched(small: Build) -> None:
+    with FakeTensorMode():
+        assert small(jitter=False)(torch.empty(2, 27, 5, 2)).shape == (2, 27, 5, 3)
 
 
 # --- training

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from h2ot_core import ConfigError, Hourglass, InputError, Schedule, Selection, build
+from h2ot_core import PRUNERS, ConfigError, Hourglass, InputError, Schedule, Selection, build
+from h2ot_core.layers import Tap
 from h2ot_core.prune import AttentionPruner, ClusterPruner, MotionPruner
 from h2ot_core.prune import attention as attention_module
 from h2ot_core.prune.base import Signals
+from h2ot_core.selection import bracket
 
 Array = NDArray[np.float64]
 Build = Callable[..., Hourglass]
@@ -161,6 +163,10 @@ def test_building_leaves_the_callers_random_numbers_alone() -> None:
     assert after[0] == after[1]
 
 
+def test_cluster_takes_as_many_neighbours_as_there_are_frames(small: Build, clips: Clips) -> None:
+    assert small(scheme="hot", r=(13, 9), b=(0, 2), tpc_k=13).run(clips()).kept.shape[1] == 9
+
+
 @pytest.mark.parametrize("k", [0, 14, -1])
 def test_cluster_neighbours_must_exist(small: Build, k: int) -> None:
     with pytest.raises(ConfigError, match=rf"tpc_k must be between 1 and .* 13; got {k}"):
@@ -235,6 +241,18 @@ def test_attention_against_loops() -> None:
         assert received.select(signals, 0)[clip].tolist() == top(by_key, 3)
         # The sum that the paper prints tells no frame from another.
         assert by_query == pytest.approx(np.ones(9))
+
+
+def test_what_a_tap_received_is_the_sum_over_queries_alone() -> None:
+    """An attention that had its weights at hand tells what each frame received, no more."""
+    tap = Tap()
+    tap.append(tuple(torch.from_numpy(t) for t in random_attention()))  # type: ignore[arg-type]
+    tap.received.append(torch.arange(27.0).reshape(3, 9))
+    signals = Signals(everything(9), attention=tap)
+    received = AttentionPruner(one_stage(9, 3), None, tpa_axis="received").score(signals, 0)
+    assert torch.equal(received, tap.received[0])
+    row = AttentionPruner(one_stage(9, 3), None, tpa_axis="row").score(signals, 0)
+    assert row.flatten().tolist() == pytest.approx([1.0] * 27)
 
 
 def test_attention_of_several_branches_is_averaged() -> None:
@@ -407,6 +425,58 @@ def test_motion_sees_the_2d_input_alone(small: Build, clips: Clips) -> None:
     found = [small(seed, prune="tpmo").run(clips()).selections for seed in (0, 1)]
     for one, other in zip(*found, strict=True):
         assert torch.equal(one.index, other.index)
+
+
+def test_motion_does_not_see_the_confidence(clips: Clips) -> None:
+    """Of hosts that take one as a third channel; at no stage."""
+    sizes: dict[str, Any] = {"frames": 27, "width": 16, "depth": 3, "heads": 2}
+    model = build("motionbert", prune="tpmo", r=(13, 9), b=(0, 2), **sizes).eval()
+    x, confidence = clips(joints=17), 10 * clips(joints=17, seed=2)[..., :1]
+    sure, unsure = torch.ones_like(confidence), confidence
+    found = [model.run(torch.cat([x, one], dim=3)).selections for one in (sure, unsure)]
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.index, other.index)
+
+
+# --- all pruners
+
+
+@pytest.mark.parametrize("prune", PRUNERS)
+def test_a_pruner_has_no_weights(small: Build, prune: str) -> None:
+    """So weights trained without it fit, and files hold none of its noise."""
+    host, model = small(scheme="none"), small(prune=prune, b=(1, 3), recover="tri")
+    assert set(model.state_dict()) == set(host.state_dict())
+
+
+@pytest.mark.parametrize("prune", PRUNERS)
+def test_what_a_pruner_holds_is_on_the_device_it_is_built_on(small: Build, prune: str) -> None:
+    with torch.device("meta"):
+        model = small(prune=prune, b=(1, 3), jitter=False)
+    assert all(buffer.is_meta for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("prune", PRUNERS)
+def test_a_pruner_is_given_what_it_requires(
+    small: Build, clips: Clips, monkeypatch: pytest.MonkeyPatch, prune: str
+) -> None:
+    model, given = small(prune=prune, b=(1, 3)), []
+    assert model.pruner is not None
+    select = model.pruner.select
+
+    def spy(signals: Signals, stage: int) -> Tensor:
+        given.append({n for n in ("keys", "attention", "poses") if getattr(signals, n) is not None})
+        return select(signals, stage)
+
+    monkeypatch.setattr(model.pruner, "select", spy)
+    selections = model.run(clips()).selections
+    if model.pruner.fixed() is None:
+        assert given == [{model.pruner.requires}] * 2
+        return
+    assert not given  # chosen once and for all, neighbours for recovering included
+    for selection in selections:
+        assert selection.bracket is not None
+        expected = vars(bracket(selection.index, 27))
+        assert all(torch.equal(expected[n], v) for n, v in vars(selection.bracket).items())
 
 
 # --- all scores

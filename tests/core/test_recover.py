@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from h2ot_core import ConfigError, Hourglass, Schedule, Selection, build
-from h2ot_core.recover import AttentionRecoverer, InterpolationRecoverer
+from h2ot_core.recover import RECOVERERS, AttentionRecoverer, InterpolationRecoverer
+from h2ot_core.selection import bracket
 
 Build = Callable[..., Hourglass]
 Clips = Callable[..., Tensor]
@@ -147,9 +148,11 @@ def test_fewer_frames_against_numpy(kept: tuple[Tensor, int], data: st.DataObjec
     frames += 1  # F = 2 has no odd f between its ends
     targets = 3 if frames == 3 else 2 * data.draw(st.integers(1, (frames - 1) // 2)) + 1
     x = values(index.shape[1], torch.float64)
-    y = interpolation(frames, index.shape[1], tri_frames=targets)(x, Selection(index, frames))
+    recoverer = interpolation(frames, index.shape[1], tri_frames=targets)
     expected = interpolated(x, index, frames, targets)
-    np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=1e-12)
+    for known in (None, bracket(index, frames)):  # neighbours of all F frames are of no use here
+        y = recoverer(x, Selection(index, frames, known))
+        np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["positions", "equidistant"])
@@ -161,6 +164,19 @@ def test_the_centre_among_fewer_frames(small: Build, clips: Clips, targets: int,
     centre = out.selections[-1].index[0].tolist().index(13)
     assert out.poses.shape == (2, 1, 5, 3)
     assert torch.equal(out.poses[:, 0], out.kept[:, centre])
+
+
+def test_fewer_frames_between_tokens(small: Build, clips: Clips) -> None:
+    """The poses at the kept frames are the head's, though not all are among those recovered."""
+    options = {"pipeline": "seq2frame", "tri_where": "tokens", "tri_frames": 5}
+    model, tokens = small(scheme="h2ot", **options), []
+    assert model.recoverer is not None
+    model.recoverer.register_forward_pre_hook(lambda _, args: tokens.append(args[0]))
+    out = model.run(clips())
+    assert out.kept.shape == (2, 9, 5, 3)
+    assert torch.equal(out.kept, model.host.head(tokens[0]))
+    centre = out.selections[-1].index[0].tolist().index(13)
+    assert torch.allclose(out.poses[:, 0], out.kept[:, centre], atol=1e-6)
 
 
 @pytest.mark.parametrize("targets", [2, 4, 1, -3, 29])
@@ -175,7 +191,35 @@ def test_seq2seq_recovers_every_frame(small: Build) -> None:
     assert small(tri_frames=27).recoverer.frames == 27
 
 
+@pytest.mark.parametrize("mode", ["positions", "equidistant"])
+def test_interpolation_stays_on_the_device_of_its_input(mode: str) -> None:
+    """On one without values, so that nothing may come from elsewhere."""
+    index = torch.zeros(2, 4, dtype=torch.int64, device="meta")
+    x = torch.zeros(2, 4, 5, 3, device="meta")
+    assert interpolation(9, 4, tri_mode=mode)(x, Selection(index, 9)).shape == (2, 9, 5, 3)
+
+
+@pytest.mark.parametrize("recover", RECOVERERS)
+def test_every_recoverer_knows_its_schedule(small: Build, recover: str) -> None:
+    model = small(prune="tps", recover=recover)
+    assert model.recoverer is not None
+    assert (model.recoverer.schedule, model.recoverer.frames) == (model.schedule, 27)
+
+
 # --- TRA
+
+
+def test_attention_recovery_projects_as_its_host_does() -> None:
+    """With biases, but for MotionAGFormer, whose attention has none of queries, keys and values."""
+    sizes: dict[str, Any] = {"scheme": "hot", "frames": 27, "width": 8, "heads": 1, "b": 1}
+    made = [build(host, depth=2, **sizes).recoverer for host in ("mixste", "motionagformer")]
+    made.append(AttentionRecoverer(schedule(9, 4), 8, 1))
+    biases = [
+        {name for name, _ in one.cross_attention.named_parameters() if name.endswith("bias")}
+        for one in made
+    ]
+    assert biases[1] == {"proj.bias"}
+    assert biases[0] == biases[2] == {f"linear_{part}.bias" for part in "qkv"} | {"proj.bias"}
 
 
 def cross_attention(recoverer: AttentionRecoverer, x: Tensor) -> Tensor:

@@ -51,6 +51,15 @@ def test_a_schedule_counts_its_stages() -> None:
     assert (schedule.stages, schedule.kept) == (2, 81)
     empty = Schedule(243, (), (), 8)
     assert (empty.stages, empty.kept) == (0, 243)
+    assert Schedule(1, (), (), 1).kept == 1
+
+
+def test_frames_that_reach_a_block() -> None:
+    """A stage acts before its block, which sees what is left."""
+    schedule = Schedule(27, (13, 9), (1, 3), 5)
+    assert [schedule.frames_at(block) for block in range(5)] == [27, 13, 13, 9, 9]
+    assert [Schedule(27, (9,), (0,), 2).frames_at(block) for block in range(2)] == [9, 9]
+    assert Schedule(27, (), (), 2).frames_at(1) == 27
 
 
 def test_a_schedule_takes_any_integers() -> None:
@@ -182,6 +191,26 @@ def test_nearest_takes_the_closest_kept_frame() -> None:
     assert compared >= 8
 
 
+def test_nearest_takes_a_frame_once() -> None:
+    """Of 8 among 9 frames, 4 goes; then both 4 and 5.33 are nearest to 5, and 3 is taken."""
+    chain = [[0, 1, 2, 3, 5, 6, 7, 8], [0, 1, 3, 5, 6, 7, 8]]
+    assert kept(9, [8, 7], "nearest") == chain
+
+
+@pytest.mark.parametrize(
+    ("frames", "r", "before", "single"),
+    [
+        (11, [6, 1], [0, 2, 4, 6, 8, 10], 4),  # 4 and 6 are as near to 5: the earlier
+        (11, [2, 1], [0, 10], 0),
+        (7, [5, 4, 1], [0, 1, 4, 6], 4),
+    ],
+)
+def test_nearest_single_frame_is_that_closest_to_the_middle(
+    frames: int, r: list[int], before: list[int], single: int
+) -> None:
+    assert kept(frames, r, "nearest")[-2:] == [before, [single]]
+
+
 @given(schedules())
 def test_half_even_is_symmetric_in_time(schedule: tuple[int, list[int]]) -> None:
     frames, r = schedule
@@ -230,6 +259,8 @@ def test_the_centre_replaces_the_nearest_pick(
 
 def test_select_gives_positions_among_the_frames_of_a_stage() -> None:
     pruner = UniformPruner(Schedule(9, (5, 3), (0, 1), 2), None, tps_rounding="half_even")
+    elsewhere = torch.zeros(1, 9, dtype=torch.int64, device="meta")
+    assert pruner.select(Signals(index=elsewhere), 0).is_meta
     first = pruner.select(Signals(torch.arange(9)[None]), 0)
     assert first.tolist() == [[0, 2, 4, 6, 8]]
     assert pruner.select(Signals(first), 1).tolist() == [[0, 2, 4]]

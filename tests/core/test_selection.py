@@ -28,6 +28,8 @@ def test_gather_picks_each_rows_own_frames() -> None:
     shared = Selection(torch.tensor([[1, 2]]), 4)
     assert torch.equal(shared.gather(x), x[:, [1, 2]])
     assert (own.keep, shared.keep) == (2, 2)
+    single = Selection(torch.tensor([[1], [3]]), 4)
+    assert torch.equal(single.gather(x), torch.stack([x[0, [1]], x[1, [3]]]))
 
 
 def test_take_is_differentiable() -> None:
@@ -41,6 +43,7 @@ def test_take_is_differentiable() -> None:
 def test_bracket_holds_each_frames_neighbours(selection: tuple[list[int], int]) -> None:
     index, frames = selection
     found = bracket(torch.tensor([index]), frames)
+    assert {value.dtype for value in vars(found).values()} == {torch.int64}
     for t, (low, high, step, gap) in enumerate(
         zip(*(value[0].tolist() for value in vars(found).values()), strict=True)
     ):
@@ -58,6 +61,18 @@ def test_equidistant_spreads_an_even_grid() -> None:
     assert found.low.tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2, 3]]
     assert (found.step[0] / found.gap[0]).tolist() == pytest.approx([0, 1 / 3, 2 / 3] * 3 + [0])
     assert found.high.tolist() == [[1, 1, 1, 2, 2, 2, 3, 3, 3, 3]]
+    ends = equidistant(4, 2, torch.device("cpu"))
+    assert ends.low.tolist() == [[0, 3]]
+    assert ends.step.tolist() == [[0, 0]]
+
+
+def test_everything_stays_on_the_device_of_its_input() -> None:
+    """On one without values, so that nothing may come from elsewhere."""
+    meta = torch.device("meta")
+    index = torch.zeros(2, 3, dtype=torch.int64, device=meta)
+    assert take(torch.zeros(2, 4, 1, device=meta), index).is_meta
+    for found in (bracket(index, 9), equidistant(3, 9, meta)):
+        assert all(value.is_meta for value in vars(found).values())
 
 
 @pytest.mark.parametrize(
@@ -79,8 +94,9 @@ def test_what_validate_refuses(index: Tensor, message: str) -> None:
 
 
 def test_validate_returns_the_selection() -> None:
-    selection = Selection(torch.tensor([[0, 8], [3, 4]]), 9)
-    assert selection.validate() is selection
+    for index in ([[0, 8], [3, 4]], [[0], [8]], [list(range(9))]):
+        selection = Selection(torch.tensor(index), 9)
+        assert selection.validate() is selection
 
 
 # --- selections handed to a model
