@@ -64,12 +64,14 @@ class Drawn(ScorePruner):
 
     def __init__(self, schedule, centre, **options):
         super().__init__(schedule, centre)
-        self.seed = 1000 * options["seed"] + options["rand_seed"]
+        generator = torch.Generator().manual_seed(1000 * options["seed"] + options["rand_seed"])
+        for stage, count in enumerate((schedule.frames, *schedule.r)[: schedule.stages]):
+            lots = torch.rand((1, count), generator=generator, device="cpu")
+            lots = lots.to(torch.get_default_device())
+            self.register_buffer(f"lots_{stage}", lots, persistent=False)
 
     def score(self, signals, stage):
-        generator = torch.Generator().manual_seed(self.seed + stage)
-        score = torch.rand((1, signals.index.shape[1]), generator=generator, device="cpu")
-        return score.to(signals.index.device)
+        return self.get_buffer(f"lots_{stage}")
 
 
 class Held(AbstractRecoverer):
