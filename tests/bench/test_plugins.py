@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,7 @@ from h2ot_core import HOSTS, PRUNERS, RECOVERERS, AbstractHost, AbstractRecovere
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny_transformer.py"
 
 
-@pytest.fixture(autouse=True)
-def _registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("H2OT_PLUGINS", raising=False)
-    registries: list[dict[str, Any]] = [HOSTS, PRUNERS, RECOVERERS]
-    before = [dict(registry) for registry in registries]
-    plugins._load.cache_clear()
-    yield
-    for registry, entries in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(entries)
-    plugins._load.cache_clear()
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def test_the_example_is_short() -> None:
