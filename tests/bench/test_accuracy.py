@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from watched import Spy
 
 import h2ot_core
 from bench.cli import main
@@ -254,7 +255,7 @@ def test_differences_need_the_same_views() -> None:
 
 
 def test_scratch_rows_train_in_parts_and_are_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spy: Spy
 ) -> None:
     motion = MotionSource.generated(frames=40)
     options = (("depth", 2), ("heads", 2), ("width", 8))
@@ -273,6 +274,7 @@ def test_scratch_rows_train_in_parts_and_are_compared(
     text = build(tmp_path / "r.jsonl", tmp_path / "out").read_text()
     assert "## Full-size hosts trained from scratch" in text
     assert "10 steps of 2 windows (20 clips)" in text
+    assert spy.modes() == {(True, True), (False, False)}  # of training, and of measuring
 
 
 # The command line.

@@ -25,7 +25,8 @@ from bench.data.synthetic.generator import generate
 from bench.data.windows import MotionSource
 from bench.gate import worker as gate_worker
 from bench.metrics import METRICS, energy
-from bench.metrics.base import Context, Metric
+from bench.metrics.base import Metric
+from bench.models.context import Context
 from bench.models.trunk import Trunk
 from bench.records import store
 from bench.records.case import Case
