@@ -221,6 +221,19 @@ def test_the_search_for_values_that_are_not_finite_can_be_left_out(
     assert not bool(y[1].isfinite().all())
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [(torch.jit, "is_tracing"), (torch.compiler, "is_compiling")]
+)
+def test_input_is_not_searched_for_a_tracer(
+    small: Build, clips: Clips, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    """Its values are not those of the calls to come."""
+    model, x = small(), clips()
+    x[1, 11, 3, 0] = float("nan")
+    monkeypatch.setattr(module, name, lambda: True)
+    assert bool(model(x)[0].isfinite().all())
+
+
 def test_input_without_values_is_not_searched(small: Build) -> None:
     with FakeTensorMode():
         assert small(jitter=False)(torch.empty(2, 27, 5, 2)).shape == (2, 27, 5, 3)

@@ -274,6 +274,16 @@ def test_attention_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.allclose(pieces, whole, rtol=1e-12)
 
 
+def test_attention_is_the_same_when_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler takes the whole batch at once."""
+    tap = [tuple(torch.from_numpy(t) for t in random_attention())]
+    pruner = AttentionPruner(one_stage(9, 3), None, tpa_axis="received")
+    pieces = pruner.score(Signals(everything(9), attention=tap), 0)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    whole = pruner.score(Signals(everything(9), attention=tap), 0)
+    assert torch.allclose(whole, pieces, rtol=1e-12)
+
+
 def test_attention_is_that_of_the_block_before(small: Build, clips: Clips) -> None:
     """Two stages, queries and keys worked out again from what enters the blocks."""
     model = small(prune="tpa", r=(13, 5), b=(1, 3))

@@ -56,6 +56,16 @@ def test_bracket_holds_each_frames_neighbours(selection: tuple[list[int], int]) 
             assert 0 <= step <= gap
 
 
+def test_bracket_counts_in_parts_of_a_frame() -> None:
+    """Of 9 frames to 5: every other one; to 17: every frame and the middles between."""
+    index = torch.tensor([[0, 3, 8]])
+    fewer, more = bracket(index, 9, 5), bracket(index, 9, 17)
+    assert (fewer.step / fewer.gap)[0].tolist() == pytest.approx([0, 2 / 3, 1 / 5, 3 / 5, 0])
+    assert (more.low[0].tolist(), more.gap[0, 1].item()) == ([0] * 6 + [1] * 10 + [2], 6)
+    for found in (fewer, more):
+        assert {value.dtype for value in vars(found).values()} == {torch.int64}
+
+
 def test_equidistant_spreads_an_even_grid() -> None:
     found = equidistant(4, 10, torch.device("cpu"))  # a kept frame at 0, 3, 6 and 9
     assert found.low.tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2, 3]]
