@@ -12,7 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from h2ot_core import PRUNERS, ConfigError, Hourglass, InputError, Schedule, Selection, build
+from h2ot_core import (
+    PRUNERS,
+    RECOVERERS,
+    ConfigError,
+    Hourglass,
+    InputError,
+    Schedule,
+    Selection,
+    build,
+)
 from h2ot_core.layers import Tap
 from h2ot_core.prune import AttentionPruner, ClusterPruner, MotionPruner
 from h2ot_core.prune import attention as attention_module
@@ -463,6 +472,18 @@ def test_what_a_pruner_holds_is_on_the_device_it_is_built_on(small: Build, prune
     with torch.device("meta"):
         model = small(prune=prune, b=(1, 3), jitter=False)
     assert all(buffer.is_meta for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("recover", RECOVERERS)
+@pytest.mark.parametrize("prune", PRUNERS)
+def test_the_default_device_of_a_caller_has_no_say(
+    small: Build, clips: Clips, prune: str, recover: str
+) -> None:
+    model, x = small(prune=prune, recover=recover, b=(1, 3)), clips()
+    wanted = model.run(x)
+    with torch.device("meta"):
+        found = model.run(x)
+    assert torch.equal(found.poses, wanted.poses)
 
 
 @pytest.mark.parametrize("prune", PRUNERS)
