@@ -474,12 +474,13 @@ def test_what_a_pruner_holds_is_on_the_device_it_is_built_on(small: Build, prune
     assert all(buffer.is_meta for buffer in model.buffers())
 
 
+@pytest.mark.parametrize("pipeline", ["seq2seq", "seq2frame"])
 @pytest.mark.parametrize("recover", RECOVERERS)
 @pytest.mark.parametrize("prune", PRUNERS)
 def test_the_default_device_of_a_caller_has_no_say(
-    small: Build, clips: Clips, prune: str, recover: str
+    small: Build, clips: Clips, prune: str, recover: str, pipeline: str
 ) -> None:
-    model, x = small(prune=prune, recover=recover, b=(1, 3)), clips()
+    model, x = small(prune=prune, recover=recover, b=(1, 3), pipeline=pipeline), clips()
     wanted = model.run(x)
     with torch.device("meta"):
         found = model.run(x)
