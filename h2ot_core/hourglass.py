@@ -324,8 +324,11 @@ class Hourglass(nn.Module):
     ) -> Sequence[Tensor] | None:
         if noise is None:
             return None
-        if self.config.prune != "tpc":
-            raise InputError(f"noise is for prune='tpc'; this model has {self.config.prune!r}.")
+        if self.pruner is None or not self.pruner.uses_noise:
+            raise InputError(
+                f"noise is for a pruner that breaks ties by it, such as 'tpc'; this model has "
+                f"prune={self.config.prune!r}. Leave noise out."
+            )
         noises = [noise] if isinstance(noise, Tensor) else list(noise)
         counts = [self.schedule.frames, *self.schedule.r][: self.schedule.stages]
         shapes = [tuple(n.shape) for n in noises]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from h2ot_core.errors import unknown
+
 # Human3.6M joint order; outer joints count more (HoT, main_mixste.py).
 MIXSTE_WEIGHTS = (1, 1, 2.5, 2.5, 1, 2.5, 2.5, 1, 1, 1, 1.5, 1.5, 4, 4, 1.5, 4, 4)
 
@@ -46,14 +48,24 @@ def _velocity(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mpjpe": mpjpe_loss,
     "mixste": mixste_loss,
     "motionbert": motionbert_loss,
-    "motionagformer": motionbert_loss,
-    "mhformer": mpjpe_loss,
 }
-"""Host to the loss it was published with."""
+"""Losses by name; a host names its own as ``AbstractHost.loss``."""
 
 
 def loss_of(host: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of a host; MPJPE for one that has none of its own."""
-    return LOSSES.get(host, mpjpe_loss)
+    """The loss that a host was published with, (B, F, J, 3) twice to a scalar.
+
+    Raises:
+        ConfigError: for an unknown host, or one that names a loss that is not in ``LOSSES``.
+    """
+    from h2ot_core.hosts import HOSTS  # hosts are layers, which training alone brings together
+
+    if host not in HOSTS:
+        raise unknown("host", host, HOSTS)
+    name = HOSTS[host].loss
+    if name not in LOSSES:
+        raise unknown(f"loss of {host}", name, LOSSES)
+    return LOSSES[name]

@@ -78,20 +78,9 @@ def own_case(args: argparse.Namespace) -> Case | None:
         return None
     if args.table:
         raise UsageError("give either --table or a configuration, not both")
-    from bench.models.build import blank_model
+    from bench.models.resolve import resolve
 
-    wanted.setdefault("host", "mixste")
-    config = blank_model({**wanted, **options})[0].config
-    return Case(
-        host=config.host,
-        frames=config.frames,
-        prune=config.prune,
-        recover=config.recover,
-        r=config.r,
-        b=config.b,
-        pipeline=config.pipeline,
-        options=tuple(sorted(options.items())),
-    )
+    return resolve({"host": "mixste", **wanted, **options})
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -106,10 +95,12 @@ def option(text: str) -> tuple[str, Any]:
         raise UsageError(f"--option takes NAME=VALUE, got {text!r}")
     if name in OWN:
         raise UsageError(f"{name} is no --option; give --{name} {value}")
-    try:
-        return name, int(value)
-    except ValueError:
-        return name, value
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
 
 
 def motion_source(args: argparse.Namespace) -> Any:

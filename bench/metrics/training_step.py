@@ -10,13 +10,12 @@ from bench.metrics.base import NotApplicable, Reading
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
+from h2ot_core import HOSTS
 
 BATCH = 4  # Table 1
 _WARMUP, _STEPS = {"cpu": 1, "cuda": 5}, {"cpu": 2, "cuda": 20}
-# Human3.6M's training split: frames over all cameras, the published distance between clips, and
-# how often an epoch shows each (MixSTE adds a flipped copy).
+# Human3.6M's training split: frames over all cameras.
 _FRAMES = 1_559_752
-_EPOCH = {"mixste": (243, 2), "motionbert": (81, 1), "motionagformer": (81, 1)}
 
 
 def measure(case: Case, context: Context) -> list[Reading]:
@@ -27,10 +26,11 @@ def measure(case: Case, context: Context) -> list[Reading]:
             batch 210.
         MemoryError, RuntimeError: as :func:`bench.workers.isolated.call`.
     """
-    if case.host not in _EPOCH:
+    epoch = HOSTS[case.host].epoch
+    if epoch is None:
         raise NotApplicable(f"the paper does not train {case.host} at batch {BATCH}")
     taken = isolated.call("bench.metrics.training_step", case)
-    stride, copies = _EPOCH[case.host]
+    stride, copies = epoch
     steps = _FRAMES // stride * copies // BATCH
     protocol = {
         "batch": BATCH,

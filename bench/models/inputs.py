@@ -72,7 +72,8 @@ def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[
         f"input_{turn}": torch.from_numpy(batch(picked, model.host.channels))
         for turn, picked in enumerate(windows(model, motion, size))
     }
-    if model.config.prune == "tpc":
+    # The gate also measures libraries that are older than the attribute.
+    if getattr(model.pruner, "uses_noise", model.config.prune == "tpc"):
         generator = np.random.Generator(np.random.PCG64(0))
         noise = generator.uniform(0, _NOISE, (size, model.config.frames)).astype(np.float32)
         found["noise"] = torch.from_numpy(noise)

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+# What the options of the paper's strategies begin with.
+_PUBLISHED = ("tpc_", "tpa_", "tpmo_", "tps_", "tra_", "tri_")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -22,6 +25,9 @@ class Case:
         dtype: "float32", "bfloat16" or "float16".
         threads: CPU threads of the measuring process; 0 leaves PyTorch's choice.
         motion: name of the input motion.
+        strategy_options: names of options that are the pruner's or the recoverer's, so that the
+            baseline lacks them; those of the paper's strategies, such as ``tps_rounding``, go
+            unlisted.
     """
 
     host: str
@@ -37,11 +43,12 @@ class Case:
     dtype: str = "float32"
     threads: int = 0
     motion: str = "generated:0"
+    strategy_options: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """A short name that no other case has."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.to_json(), sort_keys=True)
         return f"{self.label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
@@ -61,11 +68,14 @@ class Case:
     @property
     def baseline(self) -> Case:
         """The same host and input without pruning."""
-        return replace(self, prune=None, recover=None, r=(), b=(), options=self._sizes())
-
-    def _sizes(self) -> tuple[tuple[str, Any], ...]:
-        strategy = ("tpc_", "tpa_", "tpmo_", "tps_", "tra_", "tri_")
-        return tuple(item for item in self.options if not item[0].startswith(strategy))
+        sizes = tuple(
+            item
+            for item in self.options
+            if not item[0].startswith(_PUBLISHED) and item[0] not in self.strategy_options
+        )
+        return replace(
+            self, prune=None, recover=None, r=(), b=(), options=sizes, strategy_options=()
+        )
 
     def build_arguments(self) -> dict[str, Any]:
         """Keyword arguments for ``h2ot_core.build``, the host's name among them."""
@@ -82,8 +92,11 @@ class Case:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a record file."""
-        return asdict(self)
+        """Plain values for a record file; ``strategy_options`` only where there are any."""
+        values = asdict(self)
+        if not self.strategy_options:
+            del values["strategy_options"]
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Case:
@@ -93,10 +106,11 @@ class Case:
             ValueError: naming unknown or missing fields.
         """
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            odd = sorted(set(data) ^ names)
+        values = {"strategy_options": (), **data}
+        if set(values) != names:
+            odd = sorted(set(values) ^ names)
             raise ValueError(f"a case has fields {sorted(names)}; these differ: {odd}")
-        values = dict(data)
         values["r"], values["b"] = tuple(values["r"]), tuple(values["b"])
         values["options"] = tuple((str(k), v) for k, v in values["options"])
+        values["strategy_options"] = tuple(values["strategy_options"])
         return cls(**values)

@@ -7,14 +7,15 @@ and configuration files of HoT, MixSTE, MotionBERT, MotionAGFormer and MHFormer)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from h2ot_core.errors import unknown
+from h2ot_core.hosts import HOSTS
 from h2ot_core.losses import loss_of
 
 Flip = Literal["duplicate", "random", "none"]
@@ -99,93 +100,22 @@ class Recipe:
         return loss_of(self.loss)
 
 
-RECIPES: dict[tuple[str, str], Recipe] = {
-    ("mixste", "paper"): Recipe(name="paper", loss="mixste", optimizer="adam", seed=1126),
-    ("mixste", "code"): Recipe(name="code", loss="mixste", weight_decay=0.1, seed=1126),
-    ("mhformer", "paper"): Recipe(
-        name="paper",
-        loss="mhformer",
-        optimizer="amsgrad",
-        rate=1e-3,
-        decay=0.95,
-        decay_fifth=0.5,
-        epochs=20,
-        batch=210,
-        centred=True,
-        seed=122,
-    ),
-    ("mhformer", "code"): Recipe(
-        name="code",
-        loss="mhformer",
-        optimizer="amsgrad",
-        rate=1e-3,
-        decay=0.95,
-        decay_fifth=0.5,
-        epochs=20,
-        batch=128,
-        centred=True,
-        seed=1,
-    ),
-    ("motionbert", "paper"): Recipe(
-        name="paper",
-        loss="motionbert",
-        optimizer="adam",
-        rate=5e-4,
-        epochs=120,
-        flip="random",
-        stride=81,
-    ),
-    ("motionbert", "code"): Recipe(
-        name="code",
-        loss="motionbert",
-        rate=5e-4,
-        weight_decay=0.01,
-        epochs=120,
-        batch=32,
-        flip="random",
-        stride=81,
-    ),
-    ("motionagformer", "paper"): Recipe(
-        name="paper",
-        loss="motionagformer",
-        optimizer="adam",
-        rate=5e-4,
-        epochs=120,
-        flip="random",
-        stride=81,
-    ),
-    ("motionagformer", "code"): Recipe(
-        name="code",
-        loss="motionagformer",
-        rate=5e-4,
-        weight_decay=0.01,
-        epochs=60,
-        batch=16,
-        flip="random",
-        stride=81,
-    ),
-}
-"""(host, name) to recipe; a host of one's own is one row here, or `recipe_for`'s default."""
+_DEFAULT = {
+    "rate": 5e-4, "weight_decay": 0.01, "epochs": 60, "batch": 16, "flip": "random", "stride": 81,
+}  # fmt: skip
+_NAMES = ("code", "paper")
 
 
 def recipe_for(host: str, name: str = "code") -> Recipe:
-    """The recipe of a host; one that has none is trained as MotionBERT, with MPJPE.
+    """A published recipe of a host; one that has none is trained as MotionAGFormer.
 
     Raises:
-        ConfigError: for a name that the host has no recipe of.
+        ConfigError: for an unknown host or recipe.
     """
-    if (host, name) in RECIPES:
-        return RECIPES[host, name]
-    names = sorted({n for _, n in RECIPES})
-    if name not in names:
-        raise unknown("recipe", name, names)
-    return Recipe(
-        name=name,
-        loss=host,
-        rate=5e-4,
-        weight_decay=0.01,
-        epochs=60,
-        batch=16,
-        flip="random",
-        stride=81,
-    )
+    if host not in HOSTS:
+        raise unknown("host", host, HOSTS)
+    recipes = HOSTS[host].recipes
+    if name not in recipes and name not in _NAMES:
+        raise unknown("recipe", name, sorted({*_NAMES, *recipes}))
+    values: Mapping[str, Any] = recipes.get(name, _DEFAULT)
+    return Recipe(name=name, loss=host, **values)

@@ -46,6 +46,16 @@ class AbstractHost(nn.Module, ABC):
     """What it can be used for; a host without "seq2seq" has nothing to recover."""
     qkv_bias: ClassVar[bool] = True
     """Whether its attention projects queries, keys and values with a bias."""
+    output_unit: ClassVar[str] = "unstated"
+    """Unit of the poses that its published weights put out, such as "metres"."""
+    loss: ClassVar[str] = "mpjpe"
+    """The loss it was published with, a name in ``h2ot_core.losses.LOSSES``."""
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Published training recipes, "code" (of the repository) and "paper" (Table 1 of H2OT): the
+    values that differ from the defaults of ``bench.train.recipes.Recipe``."""
+    epoch: ClassVar[tuple[int, int] | None] = None
+    """Frames between the clips of a training epoch at batch 4, and copies of each clip (2 where a
+    flipped one is added); None where the paper trains at another batch size, or not at all."""
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
         super().__init__()

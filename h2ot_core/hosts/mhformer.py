@@ -21,6 +21,11 @@ _DROPOUT, _DROP_PATH = 0.1, 0.2
 _SHORT = 27  # frames up to which embeddings are normalised (Table 10's setting)
 _norm = partial(nn.LayerNorm, eps=1e-6)
 
+_RECIPE = {
+    "optimizer": "amsgrad", "rate": 1e-3, "decay": 0.95, "decay_fifth": 0.5, "epochs": 20,
+    "centred": True,
+}  # fmt: skip
+
 
 class HypothesisEncoder(nn.Module):
     """Transformer over the 2J coordinate tracks of a clip, each F wide; (B, 2J, F) to the same."""
@@ -135,6 +140,11 @@ class MHFormer(AbstractHost):
     default_scheme = "tpm"
     pipelines = ("seq2frame",)
     published_b: ClassVar[Mapping[str, tuple[int, ...]]] = {"tpc": (1,), "tpm": (0, 2)}
+    output_unit = "metres"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {**_RECIPE, "batch": 210, "seed": 122},
+        "code": {**_RECIPE, "batch": 128, "seed": 1},
+    }
     channels = 2
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:

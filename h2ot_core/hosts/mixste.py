@@ -41,6 +41,13 @@ class MixSTE(AbstractHost):
         "tpm": (0, 3),
         "h2ot": (0, 3),
     }
+    output_unit = "metres"
+    loss = "mixste"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"optimizer": "adam", "seed": 1126},
+        "code": {"weight_decay": 0.1, "seed": 1126},
+    }
+    epoch = (243, 2)
     published_names: ClassVar[Mapping[str, str]] = {
         "joint_embed": "Spatial_patch_to_embedding",
         "spatial_pos": "Spatial_pos_embed",

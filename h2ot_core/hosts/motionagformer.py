@@ -209,6 +209,17 @@ class MotionAGFormer(AbstractHost):
         "tpm": (0, 7),
         "h2ot": (0, 7),
     }
+    loss = "motionbert"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "optimizer": "adam", "rate": 5e-4, "epochs": 120, "flip": "random", "stride": 81,
+        },
+        "code": {
+            "rate": 5e-4, "weight_decay": 0.01, "epochs": 60, "batch": 16, "flip": "random",
+            "stride": 81,
+        },
+    }  # fmt: skip
+    epoch = (81, 1)
     published_names: ClassVar[Mapping[str, str]] = {"out": "head"}
     misfit = (
         "The batch norm of the temporal graph has one entry per frame, so weights trained without "

@@ -61,6 +61,17 @@ class MotionBERT(AbstractHost):
         "tpm": (0, 1),
         "h2ot": (0, 1),
     }
+    loss = "motionbert"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {
+            "optimizer": "adam", "rate": 5e-4, "epochs": 120, "flip": "random", "stride": 81,
+        },
+        "code": {
+            "rate": 5e-4, "weight_decay": 0.01, "epochs": 120, "batch": 32, "flip": "random",
+            "stride": 81,
+        },
+    }  # fmt: skip
+    epoch = (81, 1)
     channels = 3  # x, y, confidence
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:

@@ -47,6 +47,8 @@ class AbstractPruner(nn.Module, ABC):
 
     requires: ClassVar[str | None] = None
     """The signal it needs: "keys", "attention", "poses" or None."""
+    uses_noise: ClassVar[bool] = False
+    """Whether it breaks ties by noise, which ``run`` takes instead of the seeded one."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Option name to default; a tuple lists the allowed values, the first being the default."""
 

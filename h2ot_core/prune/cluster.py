@@ -37,6 +37,7 @@ class ClusterPruner(ScorePruner):
     """
 
     requires = "keys"
+    uses_noise = True
     options: ClassVar[Mapping[str, Any]] = {
         "tpc_k": 2,
         "tpc_seed": 0,

@@ -26,7 +26,7 @@ from bench.train.batches import TakeFeed, ViewFeed, split_validation
 from bench.train.job import train_trunk
 from bench.train.loop import BEST, FINAL, STATE, Learner, Run, fit
 from bench.train.positions import WAVES, plant_positions
-from bench.train.recipes import RECIPES, Recipe, recipe_for
+from bench.train.recipes import Recipe, recipe_for
 from bench.train.viewpoints import Viewpoints, mirrored
 from h2ot_core import weights
 from h2ot_core.checkpoints import read_weights
@@ -75,18 +75,18 @@ def _feed(takes: list[Take], recipe: Recipe, frames: int = 9, channels: int = 2)
     ],
 )
 def test_recipes_are_those_published(key: tuple[str, str], expected: tuple[Any, ...]) -> None:
-    r = RECIPES[key]
+    r = recipe_for(*key)
     assert (r.optimizer, r.rate, r.epochs, r.batch) == expected
 
 
 def test_the_rate_decays_per_epoch_and_more_at_every_fifth() -> None:
-    r = RECIPES["mhformer", "code"]
+    r = recipe_for("mhformer", "code")
     epoch = [r.rate_at(step, 1) for step in range(11)]
     assert epoch[0] == 1e-3
     assert epoch[4] == pytest.approx(1e-3 * 0.95**4)
     assert epoch[5] == pytest.approx(1e-3 * 0.95**4 * 0.5)
     assert epoch[10] == pytest.approx(1e-3 * 0.95**8 * 0.25)
-    m = RECIPES["mixste", "code"]
+    m = recipe_for("mixste", "code")
     assert m.rate_at(7 * 100 + 99, 100) == pytest.approx(4e-5 * 0.99**7)
 
 

@@ -1,0 +1,38 @@
+"""From arguments of ``h2ot_core.build`` to a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.models.build import blank_model
+from bench.records.case import Case
+from h2ot_core import PRUNERS, RECOVERERS
+
+
+def resolve(arguments: Mapping[str, Any]) -> Case:
+    """The case that arguments of ``h2ot_core.build`` mean, its schedule and strategies filled in.
+
+    Options stay as they are given, so that defaults do not become part of a case's name. A file of
+    records knows by ``strategy_options`` which of them the baseline has not.
+
+    Raises:
+        h2ot_core.ConfigError: for arguments that ``build`` refuses.
+    """
+    config = blank_model(dict(arguments))[0].config
+    named = {"host", "frames", "scheme", "r", "b", "prune", "recover", "pipeline"}
+    options = {name: value for name, value in arguments.items() if name not in named}
+    case = Case(
+        host=config.host, frames=config.frames, prune=config.prune, recover=config.recover,
+        r=config.r, b=config.b, pipeline=config.pipeline, options=tuple(sorted(options.items())),
+    )  # fmt: skip
+    kinds: list[Any] = [
+        registry[name]
+        for name, registry in ((config.prune, PRUNERS), (config.recover, RECOVERERS))
+        if name is not None
+    ]
+    own = {name for kind in kinds for name in kind.options} & options.keys()
+    # The paper's strategies go unlisted, as in every record that was written before.
+    listed = own & {name for name, _ in case.baseline.options}
+    return replace(case, strategy_options=tuple(sorted(listed)))
