@@ -8,6 +8,7 @@ from typing import Any
 
 from h2ot_core.errors import ConfigError, unknown
 from h2ot_core.hosts import HOSTS
+from h2ot_core.hosts.base import AbstractHost
 from h2ot_core.hourglass import Config, Hourglass
 from h2ot_core.prune import PRUNERS
 from h2ot_core.recover import RECOVERERS
@@ -51,8 +52,8 @@ def build(
 ) -> Hourglass:
     """Build a video pose transformer with pruning and recovering.
 
-    None means the published value of the host and scheme; what is given overrides the scheme,
-    one by one.
+    None means the published value of the host and scheme; every other argument overrides the
+    scheme's.
 
     Args:
         host: a name in ``HOSTS``, such as "mixste".
@@ -87,54 +88,19 @@ def build(
     preset = SCHEMES[scheme]
     prune_name = _strategy("pruner", prune, preset.prune, PRUNERS)
     recover_name = _strategy("recoverer", recover, preset.recover, RECOVERERS)
-    if pipeline is None:
-        pipeline = preset.pipeline if preset.prune else kind.pipelines[0]
-    if pipeline not in PIPELINES:
-        raise unknown("pipeline", pipeline, PIPELINES)
-    if pipeline not in kind.pipelines:
-        raise ConfigError(
-            f"{host} is a {' or '.join(kind.pipelines)} host, it cannot be {pipeline} (scheme "
-            f"{scheme!r}); choose scheme {' or '.join(map(repr, ('none', *kind.published_b)))}."
-        )
+    pipeline = _pipeline(host, pipeline, scheme)
     if recover_name is not None and "seq2seq" not in kind.pipelines:
         raise ConfigError(
             f"{host} puts out the centre frame alone, which is always kept, so there is nothing "
             f"to recover; leave recover = {recover_name!r} out."
         )
-
-    sizes = dict(kind.sizes)
-    sizes.update({name: options[name] for name in sizes if options.get(name) is not None})
-    if frames is not None:
-        sizes["frames"] = frames
-    _check_sizes(sizes)
+    sizes = _sizes(host, frames, options)
     frames = sizes.pop("frames")
-
     if prune_name is None:
-        for name, value in (("r", r), ("b", b)):
-            if value is not None and value != () and value != []:
-                raise ConfigError(
-                    f"{name} = {value} needs a pruner, but prune is 'none' (scheme {scheme!r}). "
-                    f"Give prune, one of {', '.join(PRUNERS)}."
-                )
-        if recover is not None and recover_name is not None:
-            raise ConfigError(
-                f"recover = {recover!r} has nothing to recover without a pruner; give prune, or "
-                f"leave recover out."
-            )
+        _check_unpruned(scheme, r, b, recover if recover_name is not None else None)
         r, b = (), ()
-    else:
-        if r is None:
-            if not preset.divisors:
-                raise ConfigError(
-                    f"prune = {prune!r} with scheme {scheme!r} needs r and b: it has no published "
-                    f"schedule."
-                )
-            r = tuple(odd_nearest(frames, divisor) for divisor in preset.divisors)
-        if b is None:
-            if scheme not in kind.published_b:
-                raise ConfigError(f"prune = {prune!r} with scheme {scheme!r} needs b.")
-            b = kind.published_b[scheme]
-    schedule = Schedule(frames, r, b, kind.blocks(sizes["depth"]))  # type: ignore[arg-type]
+    kept, before = _stages(host, scheme, prune_name, frames, r, b)
+    schedule = Schedule(frames, kept, before, kind.blocks(sizes["depth"]))
     if schedule.stages == 0:
         prune_name = recover_name = None
     elif recover_name is None and pipeline == "seq2seq":
@@ -142,7 +108,6 @@ def build(
             f"seq2seq returns all {frames} frames, but recover is 'none', so the pruned ones would "
             f"be missing. Give recover, one of {', '.join(RECOVERERS)}, or pipeline='seq2frame'."
         )
-
     pruner_options = _strategy_options(options, PRUNERS, prune_name, "prune")
     recoverer_options = _strategy_options(options, RECOVERERS, recover_name, "recover")
     if pipeline == "seq2seq" and recoverer_options.get("tri_frames") not in (None, 0, frames):
@@ -158,17 +123,9 @@ def build(
     model_host = kind(schedule, **sizes)
     pruner = recoverer = None
     if prune_name is not None:
-        pruner_kind = PRUNERS[prune_name]
-        if pruner_kind.requires == "attention":
-            for block in schedule.b:
-                if model_host.score_step(block) is None:
-                    raise ConfigError(
-                        f"prune = {prune_name!r} scores frames by the temporal attention of the "
-                        f"block before a stage, and there is none before b = {block}. "
-                        f"Use b >= 1, got b = {list(schedule.b)}."
-                    )
+        _check_attention(prune_name, model_host, schedule)
         centre = middle(frames) if pipeline == "seq2frame" else None
-        pruner = pruner_kind(schedule, centre, **pruner_options)
+        pruner = PRUNERS[prune_name](schedule, centre, **pruner_options)
     if recover_name is not None:
         recoverer = RECOVERERS[recover_name](
             schedule,
@@ -193,20 +150,39 @@ def build(
 
 
 def _strategy(
-    kind: str, given: str | None, preset: str | None, registry: Mapping[str, Any]
+    kind: str, name: str | None, preset: str | None, registry: Mapping[str, Any]
 ) -> str | None:
-    """The registry name asked for, the preset's if nothing was; None for "none"."""
-    if given is None:
+    """The registry name asked for, the preset's if none was; None for "none"."""
+    if name is None:
         return preset
-    name = str(given).lower()
-    if name == "none":
+    lower = str(name).lower()
+    if lower == "none":
         return None
-    if name not in registry:
-        raise unknown(kind, given, [*registry, "none"])
-    return name
+    if lower not in registry:
+        raise unknown(kind, name, [*registry, "none"])
+    return lower
 
 
-def _check_sizes(sizes: Mapping[str, Any]) -> None:
+def _pipeline(host: str, pipeline: str | None, scheme: str) -> str:
+    kind, preset = HOSTS[host], SCHEMES[scheme]
+    if pipeline is None:
+        pipeline = preset.pipeline if preset.prune else kind.pipelines[0]
+    if pipeline not in PIPELINES:
+        raise unknown("pipeline", pipeline, PIPELINES)
+    if pipeline not in kind.pipelines:
+        raise ConfigError(
+            f"{host} is a {' or '.join(kind.pipelines)} host, it cannot be {pipeline} (scheme "
+            f"{scheme!r}); choose scheme {' or '.join(map(repr, ('none', *kind.published_b)))}."
+        )
+    return pipeline
+
+
+def _sizes(host: str, frames: int | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The host's sizes, frames among them, checked."""
+    sizes = dict(HOSTS[host].sizes)
+    sizes.update({name: options[name] for name in sizes if options.get(name) is not None})
+    if frames is not None:
+        sizes["frames"] = frames
     for name, value in sizes.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise ConfigError(f"{name} must be a whole number, got {value!r}.")
@@ -216,6 +192,54 @@ def _check_sizes(sizes: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"heads must divide width, got width = {sizes['width']} and heads = {sizes['heads']}."
         )
+    return sizes
+
+
+def _check_unpruned(scheme: str, r: Any, b: Any, recover: str | None) -> None:
+    """Refuse what only means something with a pruner."""
+    for name, value in (("r", r), ("b", b)):
+        if value is not None and value != () and value != []:
+            raise ConfigError(
+                f"{name} = {value} needs a pruner, but prune is 'none' (scheme {scheme!r}). "
+                f"Give prune, one of {', '.join(PRUNERS)}."
+            )
+    if recover is not None:
+        raise ConfigError(
+            f"recover = {recover!r} has nothing to recover without a pruner; give prune, or "
+            f"leave recover out."
+        )
+
+
+def _stages(
+    host: str, scheme: str, prune: str | None, frames: int, r: Any, b: Any
+) -> tuple[Any, Any]:
+    """r and b as given, or the published ones."""
+    preset, published = SCHEMES[scheme], HOSTS[host].published_b
+    if r is None:
+        if not preset.divisors:
+            raise ConfigError(
+                f"prune = {prune!r} with scheme {scheme!r} needs r and b: it has no published "
+                f"schedule."
+            )
+        r = tuple(odd_nearest(frames, divisor) for divisor in preset.divisors)
+    if b is None:
+        if scheme not in published:
+            raise ConfigError(f"prune = {prune!r} with scheme {scheme!r} needs b.")
+        b = published[scheme]
+    return r, b
+
+
+def _check_attention(prune: str, host: AbstractHost, schedule: Schedule) -> None:
+    """Refuse a pruner that scores by attention where no block stands before a stage."""
+    if PRUNERS[prune].requires != "attention":
+        return
+    for block in schedule.b:
+        if host.score_step(block) is None:
+            raise ConfigError(
+                f"prune = {prune!r} scores frames by the temporal attention of the block before a "
+                f"stage, and there is none before b = {block}. Use b >= 1, got "
+                f"b = {list(schedule.b)}."
+            )
 
 
 def _all_options() -> list[str]:
@@ -224,12 +248,12 @@ def _all_options() -> list[str]:
 
 
 def _strategy_options(
-    given: Mapping[str, Any], registry: Mapping[str, Any], name: str | None, argument: str
+    options: Mapping[str, Any], registry: Mapping[str, Any], name: str | None, argument: str
 ) -> dict[str, Any]:
     """The options of the strategy in use, checked; an error for those of one that is not."""
     for other, kind in registry.items():
         for option in kind.options:
-            if given.get(option) is not None and other != name:
+            if options.get(option) is not None and other != name:
                 raise ConfigError(
                     f"{option} is an option of {argument} = {other!r}, but {argument} is "
                     f"{name or 'none'!r}; leave it out."
@@ -238,7 +262,7 @@ def _strategy_options(
         return {}
     resolved = {}
     for option, default in registry[name].options.items():
-        value = given.get(option)
+        value = options.get(option)
         if isinstance(default, tuple):
             value = default[0] if value is None else value
             if value not in default:

@@ -70,8 +70,12 @@ def _host_lacks(kind: type[AbstractHost]) -> list[str]:
     sizes = getattr(kind, "sizes", None)
     if not isinstance(sizes, Mapping):
         lacks.append(f"sizes must map {', '.join(_SIZES)} to default values")
-    elif absent := [size for size in _SIZES if size not in sizes]:
-        lacks.append(f"sizes lacks {', '.join(absent)}")
+    else:
+        if absent := [size for size in _SIZES if size not in sizes]:
+            lacks.append(f"sizes lacks {', '.join(absent)}")
+        strategies: list[Any] = [*PRUNERS.values(), *RECOVERERS.values()]
+        if clashes := sorted({name for other in strategies for name in other.options} & set(sizes)):
+            lacks.append(f"sizes {', '.join(clashes)} are options of a strategy")
     if not isinstance(getattr(kind, "channels", None), int):
         lacks.append("channels must be the number of input channels per joint")
     return lacks
@@ -80,10 +84,9 @@ def _host_lacks(kind: type[AbstractHost]) -> list[str]:
 def _strategy_lacks(kind: type[Any]) -> list[str]:
     lacks = _missing_methods(kind)
     others: list[Any] = [*PRUNERS.values(), *RECOVERERS.values()]
-    taken = {
-        option for other in others if _where(other) != _where(kind) for option in other.options
-    }
-    clashes = sorted(set(kind.options) & taken)
-    if clashes:
-        lacks.append(f"options {', '.join(clashes)} are those of another strategy")
+    options = {name for other in others if _where(other) != _where(kind) for name in other.options}
+    sizes = {name for host in HOSTS.values() for name in host.sizes}
+    for names, whose in ((options, "options of another strategy"), (sizes, "sizes of a host")):
+        if clashes := sorted(names & set(kind.options)):
+            lacks.append(f"options {', '.join(clashes)} are {whose}")
     return lacks

@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "dtype": "float16",
     "threads": 1,
     "motion": "generated:1",
+    "strategy_options": ("seed",),
 }
 
 words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
@@ -53,6 +54,7 @@ cases = st.builds(
     dtype=words,
     threads=counts,
     motion=st.text(max_size=8),
+    strategy_options=st.lists(words, max_size=2).map(tuple),
 )
 plain = st.dictionaries(words, st.none() | st.booleans() | counts | words, max_size=3)
 values = st.lists(
@@ -92,6 +94,21 @@ def test_a_case_survives_json(case: Case) -> None:
     assert again == case
     assert hash(again) == hash(case)
     assert again.key == case.key
+
+
+def test_a_baseline_lacks_the_options_of_strategies() -> None:
+    options = (("rand_seed", 5), ("tpc_k", 3), ("width", 64))
+    case = replace(BASE, prune="own", r=(9,), b=(1,), options=options)
+    assert case.baseline.options == (("rand_seed", 5), ("width", 64))
+    own = replace(case, strategy_options=("rand_seed",))
+    assert own.baseline == replace(BASE, options=(("width", 64),))
+    assert own.baseline.baseline == own.baseline
+
+
+def test_a_case_written_before_strategies_had_names_of_their_own_reads() -> None:
+    data = BASE.to_json()
+    assert "strategy_options" not in data
+    assert Case.from_json(data) == BASE
 
 
 def test_a_case_is_frozen() -> None:

@@ -97,10 +97,18 @@ def test_the_cosine_ends_at_a_hundredth_and_warms_up() -> None:
     assert r.rate_at(1000, 100) == pytest.approx(0.01)
 
 
-def test_an_own_host_has_a_recipe_and_an_unknown_name_has_none() -> None:
-    assert recipe_for("my_host").loss == "my_host"
-    with pytest.raises(h2ot_core.ConfigError, match="recipe"):
-        recipe_for("mixste", "thesis")
+def test_an_own_host_has_a_recipe_and_an_unknown_name_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = type("Own", (h2ot_core.AbstractHost,), {"recipes": {"code": {"epochs": 7}}})
+    monkeypatch.setitem(h2ot_core.HOSTS, "my_host", own)
+    assert recipe_for("my_host").epochs == 7
+    assert recipe_for("my_host", "paper").epochs == 60
+    poses = torch.ones(2, 3, 17, 3)
+    assert recipe_for("my_host").criterion()(poses, 2 * poses) == pytest.approx(3**0.5)
+    for host, name, match in (("mixste", "thesis", "recipe"), ("nobody", "code", "host")):
+        with pytest.raises(h2ot_core.ConfigError, match=match):
+            recipe_for(host, name)
 
 
 # Feeds.
