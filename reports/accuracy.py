@@ -15,23 +15,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from bench.paper import PaperRow, frame_rates, rows
+from bench.paper import PaperRow, about, frame_rates, rows, tables_of
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.units import giga, rounded
+from reports.markdown import picture, with_csv
 from reports.paired import difference, ordering
-from reports.plots import name_of, palette, save
+from reports.plots import palette, save, side_legend, strategies_of
 from reports.results import Results, collect
 
 ERROR, VELOCITY, NOISE = "trunk_mpjpe_mm", "trunk_mpjve_mm", "trunk_frame_noise_px"
 MEAN_POSE = "mean_pose_mpjpe_mm"
 SCRATCH = "scratch_mpjpe_mm"
-_TABLES = (2, 4, 5)
-_TITLES = {
-    2: "token pruning and recovering strategies (Table 2)",
-    4: "numbers of representative tokens r and blocks b (Table 4)",
-    5: "against shorter inputs and against HoT (Table 5)",
-}
+METRICS = (ERROR, VELOCITY, NOISE, MEAN_POSE, SCRATCH)
 _SIZES = ("depth", "heads", "mlp_hidden", "width")
 
 
@@ -71,12 +67,13 @@ def divide(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     """Records that belong to an accuracy session, and all others."""
     records = list(records)
     trained = {r.case for r in records if r.metric in (ERROR, NOISE, VELOCITY)}
-    own = [r for r in records if r.case in trained or r.metric in (MEAN_POSE, SCRATCH)]
-    # Figure 7 of the trunk stays with the figures.
-    figures = [r for r in own if r.metric == "selected_frames"]
-    own = [r for r in own if r.metric != "selected_frames"]
-    mine = set(map(id, own))
-    return own, [r for r in records if id(r) not in mine or r in figures]
+    own, others = [], []
+    for r in records:
+        # Figure 7 of the supernet stays with the figures.
+        figure = r.metric == "selected_frames"
+        mine = not figure and (r.case in trained or r.metric in (MEAN_POSE, SCRATCH))
+        (own if mine else others).append(r)
+    return own, others
 
 
 def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:
@@ -129,12 +126,11 @@ def sections(records: Sequence[Record], folder: Path) -> list[str]:
     if found is not None:
         parts += ["## Accuracy of one trunk under every schedule", _about(found, records)]
         parts += [text for text in [unlearned(found)] if text]
-        for number in _TABLES:
+        for number in tables_of("mixste", "seq2seq"):
             parts += _table(number, found, folder)
         parts += _rates(found, folder)
         parts += [_actions(found, folder)]
-        name, caption = _plot(found, folder)
-        parts.append(f"![{caption}]({name})\n\n{caption}")
+        parts.append(picture(*_plot(found, folder)))
     return parts + _scratch(records, folder)
 
 
@@ -172,7 +168,7 @@ _UNLEARNED = 1.5
 
 def unlearned(found: Accuracy) -> str:
     """A warning where the trunk's TRA is far behind all else; empty otherwise."""
-    hot, plain = found.values(_MAIN["HoT"]), found.values(_MAIN["no pruning"])
+    hot, plain = found.values(MAIN["HoT"]), found.values(MAIN["no pruning"])
     if not hot or not plain or fmean(hot) < _UNLEARNED * fmean(plain):
         return ""
     times = rounded(fmean(hot) / fmean(plain), 1)
@@ -200,9 +196,6 @@ def _table(number: int, found: Accuracy, folder: Path) -> list[str]:
             continue
         seen.setdefault(case, (float(row.cells["mpjpe_mm"]), values))
         lines.append(_line(row, case, values, base, found))
-    sheet = pd.DataFrame(lines)
-    name = f"accuracy_table_{number}.csv"
-    sheet.to_csv(folder / name, index=False)
     order = ordering(
         [paper for paper, _ in seen.values()],
         [values for _, values in seen.values()],
@@ -214,8 +207,9 @@ def _table(number: int, found: Accuracy, folder: Path) -> list[str]:
         f"{order.reversed} in the opposite one and {order.open} cannot be told apart: the paper's "
         f"ordering **{order.verdict}**."
     )
-    text = sheet.to_markdown(index=False, disable_numparse=True)
-    return [f"### Accuracy: {_TITLES[number]}", text, sentence, f"[{name}]({name})"]
+    table, link = with_csv(pd.DataFrame(lines), folder, f"accuracy_table_{number}.csv")
+    title = f"### Accuracy: {about(number)['title']} (Table {number})"
+    return [title, table, sentence, link]
 
 
 def _line(
@@ -227,7 +221,7 @@ def _line(
     same = values is base
     return {
         "row": str(row.number),
-        "pruning + recovering": name_of(case),
+        "pruning + recovering": strategies_of(case),
         "F": str(case.frames),
         "r": ", ".join(map(str, case.r)) or "–",
         "b": ", ".join(map(str, case.b)) or "–",
@@ -269,19 +263,16 @@ def _rates(found: Accuracy, folder: Path) -> list[str]:
                 "paper, Human3.6M, retrained (mm)": " / ".join(paper) if paper else "–",
             }
         )
-    sheet = pd.DataFrame(lines)
-    sheet.to_csv(folder / "accuracy_table_9.csv", index=False)
     first = next(iter(whole.values()))["none"]
     return [
         "### Accuracy: frame rates (Table 9)",
         f"{first.protocol['description']} {len(first.values)} views of the test split, the same "
         "stretches at each rate; one trunk, not retrained for a rate.",
-        sheet.to_markdown(index=False, disable_numparse=True),
-        "[accuracy_table_9.csv](accuracy_table_9.csv)",
+        *with_csv(pd.DataFrame(lines), folder, "accuracy_table_9.csv"),
     ]
 
 
-_MAIN = {
+MAIN = {
     "no pruning": Case(host="mixste", frames=243),
     "HoT": Case(host="mixste", frames=243, prune="tpc", recover="tra", r=(81,), b=(3,)),
     "H2OT": Case(host="mixste", frames=243, prune="tps", recover="tri", r=(121, 81), b=(0, 3)),
@@ -289,9 +280,8 @@ _MAIN = {
 
 
 def _actions(found: Accuracy, folder: Path) -> str:
-    sheet = by_action(found)
-    sheet.to_csv(folder / "accuracy_actions.csv", index=False)
-    return f"### Accuracy: by action\n\n{sheet.to_markdown(index=False, disable_numparse=True)}"
+    table, _ = with_csv(by_action(found), folder, "accuracy_actions.csv")
+    return f"### Accuracy: by action\n\n{table}"
 
 
 def by_action(found: Accuracy) -> pd.DataFrame:
@@ -301,7 +291,7 @@ def by_action(found: Accuracy) -> pd.DataFrame:
     for action in [*dict.fromkeys(actions), "all"]:
         chosen = [i for i, a in enumerate(actions) if action in (a, "all")]
         line = {"action": action.replace("_", " "), "views": str(len(chosen))}
-        for name, case in _MAIN.items():
+        for name, case in MAIN.items():
             values = found.values(case)
             line[f"{name} (mm)"] = _mean([values[i] for i in chosen] if values else None, 1)
         lines.append(line)
@@ -316,7 +306,7 @@ def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
             continue
         lines.append(
             {
-                "strategies": name_of(case),
+                "strategies": strategies_of(case),
                 "MPJPE": fmean(record.values),
                 "flops": result.values.get("flops_full", float("nan")) / 1e9,
                 "speed": result.values.get("clips_per_s", float("nan")),
@@ -337,7 +327,7 @@ def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
             style="frames", s=80, ax=axis, legend=axis is axes[0][-1],
         )  # fmt: skip
         axis.set(xlabel=label, ylabel="MPJPE (mm)")
-    axes[0][-1].legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
+    side_legend(axes[0][-1])
     figure.suptitle(found.name, fontsize=11)
     save(figure, folder, "accuracy.png")
     return (
@@ -360,7 +350,7 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
         bases = {r.part: r for r in own if r.case == case.baseline}
         both = sorted(set(mine) & set(bases))
         line = {
-            "configuration": f"{case.host} {name_of(case)}",
+            "configuration": f"{case.host} {strategies_of(case)}",
             "seeds": str(len(mine)),
             "MPJPE (mm), per seed": ", ".join(rounded(fmean(r.values), 1) for r in mine.values()),
         }
@@ -374,8 +364,6 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
             )
             line["detectable (mm)"] = rounded(gap.detectable, 2)
         lines.append(line)
-    sheet = pd.DataFrame(lines).fillna("–")
-    sheet.to_csv(folder / "accuracy_scratch.csv", index=False)
     about, where = own[-1].protocol, own[-1].environment
     machine = where.get("gpu") or where.get("cpu", "")
     return [
@@ -383,8 +371,7 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
         f"{about['description']} Budget of every row: {about['budget']}; {machine}. "
         f"{about['views']} views of the test split, flip averaged, predicted root zeroed. "
         "Intervals are over clips and say nothing of the spread between seeds.",
-        sheet.to_markdown(index=False, disable_numparse=True),
-        "[accuracy_scratch.csv](accuracy_scratch.csv)",
+        *with_csv(pd.DataFrame(lines).fillna("–"), folder, "accuracy_scratch.csv"),
     ]
 
 

@@ -12,28 +12,28 @@ from typing import Any
 
 import pandas as pd
 
-from bench.paper import TABLES, cases, rows
-from bench.records import roofline_bound, store
+from bench.paper import TABLES, about, cases
+from bench.records import store
 from bench.records.case import Case
 from bench.records.environment import differences
 from bench.records.errors import UsageError
 from bench.records.record import Record
 from bench.records.units import rounded
-from reports import energy, peer, plots, roofline, runtimes, streaming
-from reports.accuracy import collect_accuracy, divide, sections
-from reports.extra_tables import ONLY_CSV, batches, breakdown, further
-from reports.figures import SHOWN_AS_FIGURES, draw_figures
-from reports.results import Results, collect
-from reports.tables import Table, paper_table
-
-_TITLES = {
-    2: "Table 2: token pruning and recovering strategies",
-    3: "Table 3: inference pipelines",
-    4: "Table 4: numbers of representative tokens r and blocks b",
-    5: "Table 5: against shorter inputs and against HoT",
-    6: "Table 6: number of recovered frames f",
-    7: "Table 7: hosts",
-}
+from reports import (
+    accuracy,
+    energy,
+    extra_tables,
+    figures,
+    other,
+    peer,
+    plots,
+    roofline,
+    runtimes,
+    streaming,
+)  # fmt: skip
+from reports.markdown import picture, with_csv
+from reports.results import ENDED, PARTS, Results, collect
+from reports.tables import columns, paper_table
 
 
 def build(
@@ -44,21 +44,21 @@ def build(
     Args:
         records_path: written by ``python -m bench run``.
         out: folder for the report; made if absent.
-        others: more such files; of what is in several, the first counts.
-        force: put records of different environments side by side all the same.
+        others: more such files; of records that stand in several, the first counts.
+        force: put records of different environments side by side nevertheless.
 
     Returns:
         The markdown file.
 
     Raises:
-        UsageError: if the records cannot be read or the folder not written, or if
-            they are of different environments, saying how these differ.
+        UsageError: if the records cannot be read or the folder not written, or if they are of
+            different environments; names the differences.
     """
-    found: dict[Any, Record] = {}
+    by_identity: dict[Any, Record] = {}
     for path in (records_path, *others):
         for record in store.read(path):
-            found.setdefault(record.identity, record)
-    records = list(found.values())
+            by_identity.setdefault(record.identity, record)
+    records = list(by_identity.values())
     if not records:
         raise UsageError(f"{records_path} holds no records yet; run `python -m bench run` first.")
     differ = differences(records)
@@ -80,52 +80,55 @@ def build(
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    streams, apart = streaming.divide([r for r in records if r.metric not in _APART])
-    joules, apart = energy.divide(apart)
-    trained, plain = divide(apart)
-    accuracy = collect_accuracy(trained)
+    trained, plain = accuracy.divide([r for r in records if r.metric not in _APART])
+    supernet = accuracy.collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained or streams or joules or records)
-    tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
-    tables = [table for table in tables if _any_ours(table)]
-    standing = {replace(case, **setting) for case in cases(TABLES)}
-    # An evaluation of accuracy alone has nothing to show in the columns of that sheet.
+    setting = _main_setting(plain or trained or records)
+    tables = [paper_table(number, results, setting, supernet) for number in TABLES]
+    tables = [table for table in tables if table.answered]
+    in_tables = {replace(case, **setting) for case in cases(TABLES)}
     others = [
         r
-        for c, r in results.items()
-        if c not in standing and ({*r.values, *r.reasons} - set(SHOWN_AS_FIGURES))
+        for case, r in results.items()
+        if case not in in_tables and not {*r.values, *r.reasons}.isdisjoint(extra_tables.METRICS)
     ]
-    legend = _LEGEND + (_TRAINED if accuracy is not None else _UNTRAINED)
+    legend = _LEGEND + (_TRAINED if supernet is not None else _UNTRAINED)
     parts = ["# H2OT ablation report", _heading(records, results, setting), legend]
     for table in tables:
         name = f"table_{table.number}.csv"
         table.csv().to_csv(folder / name, index=False)
-        parts += [f"## {_TITLES[table.number]}", table.markdown(), f"Every cell: [{name}]({name})"]
+        title = f"## Table {table.number}: {about(table.number)['title']}"
+        parts += [title, table.markdown(), f"Every cell: [{name}]({name})"]
     if others:
-        sheet = further(others)
-        sheet.to_csv(folder / "further.csv", index=False)
-        parts += [
-            "## Further configurations",
-            sheet.drop(columns=list(ONLY_CSV)).to_markdown(index=False),
-            "[further.csv](further.csv)",
-        ]
+        sheet, hidden = extra_tables.further(others), extra_tables.ONLY_CSV
+        parts.append("## Further configurations")
+        parts += with_csv(sheet, folder, "further.csv", hidden=hidden, texts=False)
     pictures = plots.draw(
         {c: r for c, r in results.items() if _setting(c) == setting},
         folder,
         _plot_title(records, setting),
     )
     if pictures:
-        parts.append("## Plots")
-        parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
+        parts += ["## Plots", *(picture(*one) for one in pictures)]
     parts += _batches(results, folder, records, setting)
-    parts += streaming.section(streams, folder)
-    parts += energy.section(joules, folder)
-    parts += roofline.section(records, folder)
-    parts += runtimes.section(records, folder)
-    parts += peer.section(records, folder)
-    parts += sections(trained, folder)
+    for module in _SECTIONS:
+        parts += module.section(records, folder)
+    parts += accuracy.sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
+    cells = {
+        (replace(case, **setting), metric)
+        for table in tables
+        for row in table.rows
+        if (case := row.case()) is not None
+        for column in columns(row)
+        for metric in column.used
+    } | {(r.case, metric) for r in others for metric in extra_tables.METRICS}
+    shown = {*_ALWAYS_SHOWN, *(metric for _, metric in cells)}
+    hidden = [
+        r for r in records if r.metric not in _ALWAYS_SHOWN and (r.case, r.metric) not in cells
+    ]
+    parts += other.section(hidden, folder, shown)
     parts += _failures(records)
     text = "\n\n".join(parts) + "\n"
     (folder / "ablation.md").write_text(text, encoding="utf-8")
@@ -155,8 +158,17 @@ of a small trained trunk on other data than Human3.6M, as their headings say, an
 with the paper's values."""
 
 
-# Metrics of sections that sum up their own records.
-_APART = {*roofline_bound.METRICS, *peer.METRICS, *runtimes.METRICS}
+_SECTIONS = (streaming, energy, roofline, runtimes, peer)
+"""Modules with a section of their own: ``METRICS``, which no other one reads, and ``section``."""
+_APART = {metric for module in _SECTIONS for metric in module.METRICS}
+_ALWAYS_SHOWN = {
+    *_APART,
+    *accuracy.METRICS,
+    *figures.METRICS,
+    *PARTS,
+    ENDED,
+    extra_tables.BY_MODULE,
+}
 
 
 def _setting(case: Case) -> dict[str, Any]:
@@ -168,10 +180,6 @@ def _main_setting(records: Sequence[Record]) -> dict[str, Any]:
     """The setting of most records, in which the paper's tables are answered."""
     counts = Counter(tuple(_setting(record.case).items()) for record in records)
     return dict(counts.most_common(1)[0][0])
-
-
-def _any_ours(table: Table) -> bool:
-    return any(cell.ours for cells in table.cells for cell in cells.values())
 
 
 def _heading(
@@ -203,17 +211,17 @@ def _heading(
         f"{setting['batch']}, eager, untrained weights",
         "Input": described,
         "Timing": f"{timed} configurations, {spread} interleaved rounds each, {sessions} "
-        f"session{'s' if sessions > 1 else ''}{_how_well(list(results.values()))}",
+        f"session{'s' if sessions > 1 else ''}{_precision(list(results.values()))}",
     }
     if not any(r.rounds or "param_count" in r.values for r in results.values()):
         del facts["Setting of the tables"], facts["Timing"]  # no full-size model was measured
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
 
 
-def _how_well(results: Sequence[Results]) -> str:
-    """How well the latencies are known, and what is to be said of their sampling."""
+def _precision(results: Sequence[Results]) -> str:
+    """The precision of the latencies, and remarks on their sampling."""
     timed = [r for r in results if r.samples]
-    widths = [100 * r.known["latency_s"].width for r in timed]
+    widths = [100 * r.estimates["latency_s"].width for r in timed]
     known = sorted(w for w in widths if w < float("inf"))
     parts = []
     if known:
@@ -252,61 +260,50 @@ def _batches(
     setting: Mapping[str, Any],
 ) -> list[str]:
     """Speed and memory of the cases that were timed at several batch sizes."""
-    chosen = batches(results)
+    chosen = extra_tables.batches(results)
     if not chosen:
         return []
-    sheet = further(list(chosen.values()))
-    sheet.to_csv(folder / "batch_size.csv", index=False)
+    sheet = extra_tables.further(list(chosen.values()))
+    shown = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
+    shown.append("inference memory (GiB)")
+    hidden = [column for column in sheet if column not in shown]
     name, caption = plots.draw_batches(chosen, folder, _plot_title(records, setting, batch=False))
-    columns = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
-    columns.append("inference memory (GiB)")
-    return [
-        "## Batch size",
-        sheet[columns].to_markdown(index=False),
-        "[batch_size.csv](batch_size.csv)",
-        f"![{caption}]({name})",
-    ]
+    table = with_csv(sheet, folder, "batch_size.csv", hidden=hidden, texts=False)
+    return ["## Batch size", *table, f"![{caption}]({name})"]
 
 
 def _figures(records: Sequence[Record], folder: Path) -> list[str]:
-    pictures = draw_figures(records, folder)
-    if not pictures:
-        return []
-    return ["## Figures", *(f"![{caption}]({name})\n\n{caption}" for name, caption in pictures)]
+    pictures = figures.draw_figures(records, folder)
+    return ["## Figures", *(picture(*one) for one in pictures)] if pictures else []
 
 
 def _breakdown(
     results: Mapping[Case, Results], setting: Mapping[str, Any], folder: Path
 ) -> list[str]:
-    """Per-module FLOPs of the first rows of Table 4: baseline, HoT, H2OT."""
-    chosen = []
-    for row in (rows(4)[0], rows(4)[1], rows(4)[3]):
-        case = row.case()
-        result = results.get(replace(case, **setting)) if case is not None else None
-        if result is not None:
-            chosen.append(result)
-    chosen = [r for r in chosen if "flops_full_by_module" in r.by_label]
+    """FLOPs of MixSTE, HoT and H2OT by module."""
+    every = (results.get(replace(case, **setting)) for case in accuracy.MAIN.values())
+    chosen = [r for r in every if r is not None and extra_tables.BY_MODULE in r.by_label]
     if not chosen:
         return []
-    sheet = breakdown(chosen)
+    sheet = extra_tables.breakdown(chosen)
     sheet.to_csv(folder / "flops_by_module.csv")
     return [
         "## FLOPs by module",
-        "flops_full in G; the line `host` is what choosing frames itself adds. The whole tree "
-        "stands in the record file.",
+        "flops_full in G; the line `host` is the selection of frames itself. The whole tree is in "
+        "the record file.",
         sheet.to_markdown(),
         "[flops_by_module.csv](flops_by_module.csv)",
     ]
 
 
 def _failures(records: Sequence[Record]) -> list[str]:
-    """Every record without a value, so that no empty cell goes unexplained."""
+    """Every record without a value and its reason: each empty cell has an explanation."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for r in records:
         if r.status != "ok":
-            cases = lines.setdefault((r.metric, r.status, r.reason), [])
-            if r.case.label not in cases:
-                cases.append(r.case.label)
+            labels = lines.setdefault((r.metric, r.status, r.reason), [])
+            if r.case.label not in labels:
+                labels.append(r.case.label)
     if not lines:
         return []
     sheet = pd.DataFrame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,19 @@ import pandas as pd
 from bench.records.case import Case
 from bench.records.units import giga, millions, rounded
 from reports.intervals import ends, factor, spread
-from reports.results import Results
-from reports.tables import GIB, why_not
+from reports.markdown import gib
+from reports.results import PARTS, Results
+from reports.tables import why_not
 
+BY_MODULE = "flops_full_by_module"
 _INFERENCE_MEMORY = ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
+
+
+METRICS = (
+    "param_count", "flops_paper", "flops_full", *PARTS, "training_peak_estimated_bytes",
+    *_INFERENCE_MEMORY,
+)  # fmt: skip
+"""What :func:`further` shows."""
 
 
 def _text(result: Results, metric: str, text: Callable[[float], str]) -> str:
@@ -25,12 +35,11 @@ def breakdown(results: Iterable[Results], depth: int = 2) -> pd.DataFrame:
     columns = {}
     for result in results:
         parts: dict[str, float] = {}
-        for path, flops in result.by_label.get("flops_full_by_module", {}).items():
+        for path, flops in result.by_label.get(BY_MODULE, {}).items():
             name = ".".join(path.split(".")[:depth]) or "(loop)"
             parts[name] = parts.get(name, 0) + flops / 1e9
         columns[result.case.label] = parts
-    table = pd.DataFrame(columns).fillna(0.0)
-    return table.map(lambda v: rounded(v, 3))
+    return pd.DataFrame(columns).fillna(0.0).map(lambda v: rounded(v, 3))
 
 
 ONLY_CSV = (
@@ -48,16 +57,14 @@ def further(results: Sequence[Results]) -> pd.DataFrame:
         line["Param (M)"] = _text(r, "param_count", millions)
         line["flops_paper (G)"] = _text(r, "flops_paper", giga)
         line["flops_full (G)"] = _text(r, "flops_full", giga)
-        speed = r.known.get("clips_per_s")
+        speed = r.estimates.get("clips_per_s")
         line["clips/s"] = _text(r, "clips_per_s", lambda v: rounded(v, 2))
         line["clips/s"] += f" {spread(speed)}" if speed is not None else ""
         line["speed-up"] = factor(r.speed) if r.speed is not None else "not measured"
         line["ratio"] = _text(r, "prune_recover_ratio", lambda v: rounded(v, 4))
-        line["training memory, estimated (GiB)"] = _text(
-            r, "training_peak_estimated_bytes", lambda v: rounded(v / GIB, 2)
-        )
+        line["training memory, estimated (GiB)"] = _text(r, "training_peak_estimated_bytes", gib)
         memory = next((m for m in _INFERENCE_MEMORY if m in r.values), _INFERENCE_MEMORY[-1])
-        line["inference memory (GiB)"] = _text(r, memory, lambda v: rounded(v / GIB, 2))
+        line["inference memory (GiB)"] = _text(r, memory, gib)
         line["remark"] = "; ".join(sorted(set(r.reasons.values())))
         line["clips/s low"], line["clips/s high"] = ends(speed)
         line["speed-up low"], line["speed-up high"] = ends(r.speed)
@@ -70,15 +77,8 @@ def further(results: Sequence[Results]) -> pd.DataFrame:
 
 def batches(results: Mapping[Case, Results]) -> dict[Case, Results]:
     """The cases that were timed at more than one batch size."""
-    sizes: dict[Case, set[int]] = {}
-    for case, result in results.items():
-        if "latency_s" in result.values:
-            sizes.setdefault(replace(case, batch=1), set()).add(case.batch)
-    chosen = {
-        case: result
-        for case, result in results.items()
-        if "latency_s" in result.values and len(sizes[replace(case, batch=1)]) > 1
-    }
-    return dict(
-        sorted(chosen.items(), key=lambda item: (item[0].label.split("-batch")[0], item[0].batch))
-    )
+    timed = {case: result for case, result in results.items() if "latency_s" in result.values}
+    sizes = Counter(replace(case, batch=1) for case in timed)
+    chosen = {case: timed[case] for case in timed if sizes[replace(case, batch=1)] > 1}
+    order = sorted(chosen, key=lambda case: (case.label.split("-batch")[0], case.batch))
+    return {case: chosen[case] for case in order}

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from bench.data.skeleton import PARENTS
+from bench.paper import host_title
 from bench.records.case import Case
 from bench.records.record import Record
 
@@ -31,15 +32,8 @@ Found = dict[str, dict[str, Record]]
 _BLUE, _RED, _GREY, _BLACK = "#0072b2", "#d62728", "#a9a9a9", "#1a1a1a"
 _PRUNERS = {"tpc": "TPC", "tpa": "TPA", "tpmo": "TPMo", "tps": "TPS"}  # in the paper's order
 _PANELS = {p: f"({letter}) {_PRUNERS[p]}" for p, letter in zip(_PRUNERS, "abcd", strict=True)}
-_HOSTS = {
-    "mixste": "MixSTE",
-    "motionbert": "MotionBERT",
-    "motionagformer": "MotionAGFormer",
-    "mhformer": "MHFormer",
-}
 _POSES = ("skeletons_2d_px", "skeletons_3d_m", "skeletons_kept")
-SHOWN_AS_FIGURES = ("selected_frames", *_POSES)
-"""Metrics that no table shows."""
+METRICS = ("selected_frames", *_POSES)
 
 
 def draw_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:
@@ -91,7 +85,7 @@ def _setting(case: Case) -> str:
     r, b = (", ".join(map(str, values)) for values in (case.r, case.b))
     if len(case.r) > 1:
         r, b = f"[{r}]", f"[{b}]"
-    return f"{_HOSTS.get(case.host, case.host)}, F = {case.frames}, r = {r}, b = {b}"
+    return f"{host_title(case.host)}, F = {case.frames}, r = {r}, b = {b}"
 
 
 def _source(case: Case) -> str:

@@ -32,6 +32,16 @@ def factor(known: Estimate) -> str:
     return f"{rounded(known.value, 2)} [{rounded(known.low, 2)}, {rounded(known.high, 2)}]"
 
 
+def from_to(known: Estimate | None) -> str:
+    """A ratio with its interval where it has one: ``1.88 (1.82 to 1.94)``; empty for None."""
+    if known is None:
+        return ""
+    text = rounded(known.value, 2)
+    if known.low is not None and known.high is not None:
+        text += f" ({rounded(known.low, 2)} to {rounded(known.high, 2)})"
+    return text
+
+
 def ends(known: Estimate | None, scale: float = 1.0, *, less: float = 0.0) -> tuple[str, str]:
     """Both ends of an interval for a CSV file, after taking ``less`` off; empty without one."""
     if known is None or known.low is None or known.high is None:

@@ -11,6 +11,8 @@ import pandas as pd
 from bench.records.record import Record
 from bench.records.units import rounded
 from bench.timing.statistics import interleaved_ratio
+from reports.intervals import from_to
+from reports.markdown import gib, with_csv
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
@@ -43,21 +45,17 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     if not found:
         return []
     timed = [r for r in records if r.metric in METRICS and r.status == "ok"]
-    sheet = pd.DataFrame(
+    table = pd.DataFrame(
         _line(one, [r for r in timed if (r.case, r.group) == (one.case, one.group)])
         for one in found
     )
-    sheet.to_csv(folder / "peers.csv", index=False)
-    table = sheet.to_markdown(index=False, disable_numparse=True)
-    return ["## Beside published code", _TEXT, table, "[peers.csv](peers.csv)"]
+    return ["## Beside published code", _TEXT, *with_csv(table, folder, "peers.csv")]
 
 
 def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
     turns = [r for r in taken if r.metric in (LATENCY, STEP)]
     memory = {column: "" for column in _MEMORY.values()} | {
-        _MEMORY[r.metric]: " / ".join(
-            rounded(bytes_by_side[side] / 2**30, 2) for side in ("peer", "ours")
-        )
+        _MEMORY[r.metric]: " / ".join(gib(bytes_by_side[side]) for side in ("peer", "ours"))
         for r in taken
         if r.metric in _MEMORY
         for bytes_by_side in [dict(zip(r.labels, r.values, strict=True))]
@@ -81,14 +79,11 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
         nothing = {"theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed"}
         return {**line, **nothing, **memory}
     ratio = interleaved_ratio(sides["ours"], sides["peer"])
-    text = rounded(ratio.value, 2)
-    if ratio.low is not None and ratio.high is not None:
-        text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
     return {
         **line,
         "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
         "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
-        "theirs / ours": text,
+        "theirs / ours": from_to(ratio),
         **memory,
     }
 

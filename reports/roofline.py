@@ -10,7 +10,9 @@ import pandas as pd
 from bench.records import roofline_bound
 from bench.records.record import Record
 from bench.records.units import giga, rounded
+from reports.markdown import with_csv
 
+METRICS = roofline_bound.METRICS
 _TEXT = """The lower bound of a row is the larger of two times: its arithmetic (`flops_full`) at \
 this machine's highest rate of a matrix product, and the bytes that its operators read and write \
 at the machine's bandwidth. Every operator counts its inputs and outputs once, so the bound is \
@@ -35,13 +37,11 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     parts = ["## Times the limit", _TEXT, "\n".join(lines)]
     rows = [row for row in roofline_bound.limits(records) if row.bound_s is not None]
     if rows:
-        sheet = _sheet(rows)
-        sheet.to_csv(folder / "roofline.csv", index=False)
-        parts += [sheet.to_markdown(index=False), "[roofline.csv](roofline.csv)"]
+        parts += with_csv(_table(rows), folder, "roofline.csv", texts=False)
     return parts
 
 
-def _sheet(rows: Sequence[roofline_bound.Limit]) -> pd.DataFrame:
+def _table(rows: Sequence[roofline_bound.Limit]) -> pd.DataFrame:
     def milli(seconds: float | None) -> str:
         return "" if seconds is None else rounded(1e3 * seconds, 2)
 

@@ -13,6 +13,8 @@ from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.units import rounded
 from bench.timing.statistics import Estimate, rounds_ratio
+from reports.intervals import from_to
+from reports.markdown import with_csv
 
 LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"
@@ -97,7 +99,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     if not found:
         return []
     flops = {r.case: r.values[0] for r in records if r.metric == FLOPS and r.values}
-    sheet = pd.DataFrame(
+    table = pd.DataFrame(
         {
             **_line(case, name, one, by_name),
             **_gained(case, name, group, flops),
@@ -107,9 +109,7 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         for case, by_name in group.items()
         for name, one in by_name.items()
     )
-    sheet.to_csv(folder / "runtimes.csv", index=False)
-    table = sheet.to_markdown(index=False, disable_numparse=True)
-    return ["## Runtimes", _TEXT, table, "[runtimes.csv](runtimes.csv)"]
+    return ["## Runtimes", _TEXT, *with_csv(table, folder, "runtimes.csv")]
 
 
 def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
@@ -125,7 +125,7 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
         "batch": str(case.batch),
         "runtime": name,
         "median (ms)": rounded(1e3 * median(one.turns.values()), 2) if one.turns else "",
-        "speed-up over eager": _text(ratio),
+        "speed-up over eager": from_to(ratio),
         "mean drift (mm)": "" if mean is None else f"{mean:.2g}",
         "largest drift (mm)": "" if worst is None else f"{worst:.2g}",
         "MPJPE (mm)": "" if one.error_mm is None else rounded(one.error_mm, 2),
@@ -148,18 +148,9 @@ def _gained(
     if ratio is not None and case in flops and case.baseline in flops:
         implied = flops[case.baseline] / flops[case]
     return {
-        "speed-up over no pruning": _text(ratio),
+        "speed-up over no pruning": from_to(ratio),
         "implied by FLOPs": "" if implied is None else rounded(implied, 2),
         "share of implied": (
             "" if implied is None or ratio is None else f"{ratio.value / implied:.1%}"
         ),
     }
-
-
-def _text(ratio: Estimate | None) -> str:
-    if ratio is None:
-        return ""
-    text = rounded(ratio.value, 2)
-    if ratio.low is not None and ratio.high is not None:
-        text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
-    return text

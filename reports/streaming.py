@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.units import rounded
-from reports.plots import name_of, palette, save
+from reports.markdown import picture, with_csv
+from reports.plots import log_axis, palette, save, side_legend, strategies_of
 
 Array = npt.NDArray[np.float64]
 
-LATENCY, DELAY, LATE = "stream_latency_s", "stream_delay_frames", "stream_late_share"
+METRICS = LATENCY, DELAY, LATE = "stream_latency_s", "stream_delay_frames", "stream_late_share"
 LATE_ALLOWED = 0.01  # a pipeline keeps up that is late for at most so many of its poses
 _FEW = 100  # passes below which the 99th percentile is the worst
 
@@ -52,12 +52,6 @@ class _Stream:
     passes: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
 
-def divide(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Records of streams, and all others."""
-    own = [r for r in records if r.metric in (LATENCY, DELAY, LATE)]
-    return own, [r for r in records if r.metric not in (LATENCY, DELAY, LATE)]
-
-
 def section(records: Sequence[Record], folder: Path) -> list[str]:
     """The section "Streaming latency".
 
@@ -71,19 +65,16 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     streams = _collect(records)
     if not streams:
         return []
-    sheet = pd.DataFrame([_line(stream) for stream in streams])
-    sheet.to_csv(folder / "streaming.csv", index=False)
-    parts = ["## Streaming latency", _LEGEND, sheet.to_markdown(index=False)]
-    parts.append("[streaming.csv](streaming.csv)")
-    drawn = [stream for stream in streams if stream.paced or stream.free]
-    return [*parts, _draw(drawn, folder)]
+    lines = pd.DataFrame([_line(stream) for stream in streams])
+    table = with_csv(lines, folder, "streaming.csv", texts=False)
+    return ["## Streaming latency", _LEGEND, *table, _draw(streams, folder)]
 
 
 def _collect(records: Sequence[Record]) -> list[_Stream]:
     """Pipelines in the order in which they were first measured."""
     found: dict[Any, dict[str, Record]] = defaultdict(dict)
-    for r in divide(records)[0]:
-        if r.status == "ok":
+    for r in records:
+        if r.metric in METRICS and r.status == "ok":
             found[r.case, r.group, r.part][r.metric] = r
     streams: dict[Any, _Stream] = {}
     for readings in found.values():
@@ -181,7 +172,7 @@ def _percent(share: float | None) -> str:
 def _draw(streams: Sequence[_Stream], folder: Path) -> str:
     """Median to 99th percentile of the whole wait, and within it the delay."""
     figure, axis = plt.subplots(figsize=(8.5, 1.4 + 0.34 * len(streams)))
-    names = [name_of(stream.case) for stream in streams]
+    names = [strategies_of(stream.case) for stream in streams]
     colours = palette(pd.Series(names))
     for place, (stream, name) in enumerate(zip(streams, names, strict=True)):
         totals = _totals(stream)
@@ -199,19 +190,17 @@ def _draw(streams: Sequence[_Stream], folder: Path) -> str:
     axis.set_yticks(range(len(streams)), [_place(stream) for stream in streams])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="frame in to pose out (ms)")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axis.xaxis)
     axis.grid(axis="y", visible=False)
     marks = [Line2D([], [], color=c, marker="o", lw=2, label=n) for n, c in colours.items()]
     marks.append(Line2D([], [], color="0.5", marker="x", lw=0, label="delay alone"))
-    axis.legend(handles=marks, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
+    side_legend(axis, handles=marks)
     save(figure, folder, "streaming.png")
     caption = (
         "From frame in to pose out: a circle at the median, filled where the pipeline keeps up "
         "with the camera, a line to the 99th percentile, and a cross at what the windows prescribe."
     )
-    return f"![{caption}](streaming.png)\n\n{caption}"
+    return picture("streaming.png", caption)
 
 
 def _place(stream: _Stream) -> str:
