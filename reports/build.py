@@ -124,6 +124,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         for column in columns(row)
         for metric in column.used
     } | {(r.case, metric) for r in others for metric in extra_tables.METRICS}
+    cells |= {(r.case, "flops_full") for r in trained}
     shown = {*_ALWAYS_SHOWN, *(metric for _, metric in cells)}
     hidden = [
         r for r in records if r.metric not in _ALWAYS_SHOWN and (r.case, r.metric) not in cells

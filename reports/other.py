@@ -15,11 +15,11 @@ from bench.records.record import Record
 from bench.timing.statistics import Estimate, median_interval
 from reports.intervals import ends
 
-_TEXT = """Metrics that have no column elsewhere in this report. Of several rounds, the value is \
-the median of their medians, with its 95% interval from six rounds on; of several values of one \
+_TEXT = """What the sections above have no cell for; values by label, and metrics that have a \
+column above for other configurations, are in the file alone. Of several rounds, the value is the \
+median of their medians, with its 95% interval from six rounds on; of several values of one \
 record, it is their mean, with the 95% interval of Student's t, which assumes that they are \
-independent. The file also has the values by label, and the configurations that have no cell for \
-a metric in the sections above."""
+independent."""
 _SETTING = ("group", "batch", "device", "precision", "input")
 Key = tuple[Case, str, str, str]
 
@@ -35,9 +35,11 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
     series: dict[Key, list[list[float]]] = {}
     units = {}
     for r in (r for r in records if r.status == "ok"):
+        plain = set(r.labels) <= {"all"}
+        labels = [""] * len(r.values) if plain else [label or "(loop)" for label in r.labels]
         by_label: dict[str, list[float]] = {}
-        for label, value in zip(r.labels or ("",) * len(r.values), r.values, strict=True):
-            by_label.setdefault("" if label == "all" else label, []).append(value)
+        for label, value in zip(labels, r.values, strict=True):
+            by_label.setdefault(label, []).append(value)
         for label, values in by_label.items():
             series.setdefault((r.case, r.metric, r.group, label), []).append(values)
         units[r.metric] = r.unit
@@ -63,8 +65,9 @@ def _line(key: Key, rounds: Sequence[Sequence[float]], unit: str) -> dict[str, s
     case, metric, group, label = key
     found = _estimate(rounds)
     low, high = ends(found)
+    text = str(int(found.value)) if found.value.is_integer() else f"{found.value:.6g}"
     return {
-        "case": case.label, "metric": metric, "label": label, "value": f"{found.value:.6g}",
+        "case": case.label, "metric": metric, "label": label, "value": text,
         "unit": unit, "n": str(found.n), "low": low, "high": high, "group": group,
         "batch": str(case.batch), "device": case.device, "precision": case.dtype,
         "input": case.motion,
