@@ -1,4 +1,4 @@
-"""The accuracy sections: what each configuration does to the error of one trained trunk."""
+"""The accuracy sections: the error of one trained supernet under each configuration."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _SIZES = ("depth", "heads", "mlp_hidden", "width")
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What one accuracy session found.
+    """Results of one accuracy session.
 
     Attributes:
-        records: by plain configuration (without the trunk's sizes) and metric.
-        results: counts and speed of the trunk's own configurations, by plain configuration.
+        records: by plain configuration (without the supernet's sizes) and metric.
+        results: counts and speed of the supernet's own configurations, by plain configuration.
         rates: Table 9's records by downsampling step, then "none" or "h2ot".
         about: protocol of the records of the tables.
-        sizes: of the trunk.
+        sizes: of the supernet.
     """
 
     records: Mapping[tuple[Case, str], Record]
@@ -58,7 +58,7 @@ class Accuracy:
     def name(self) -> str:
         """Data and weights in a few words, for the heading of a column."""
         return (
-            f"{self.about['dataset']}, trunk of width {self.sizes['width']} trained for "
+            f"{self.about['dataset']}, supernet of width {self.sizes['width']} trained for "
             f"{self.about['steps']} steps"
         )
 
@@ -77,14 +77,14 @@ def divide(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:
-    """The last session with most views; None without one."""
-    found = [r for r in records if r.metric == ERROR and r.status == "ok"]
-    main = [r for r in found if "@" not in r.case.motion]
+    """The latest weights' session with most views; None without one."""
+    errors = [r for r in records if r.metric == ERROR and r.status == "ok"]
+    main = [r for r in errors if "@" not in r.case.motion]
     if not main:
         return None
     weights = main[-1].protocol["weights"]
     same = [r for r in main if r.protocol["weights"] == weights]
-    best = max(same, key=lambda r: (len(r.values), -same.index(r)))
+    best = max(same, key=lambda r: len(r.values))
     group, motion = best.group, best.case.motion
     sizes = {name: value for name, value in best.case.options if name in _SIZES}
     chosen = [
@@ -93,7 +93,7 @@ def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:
     about = {**best.protocol, "dataset": _dataset(motion)}
     results = collect([r for r in records if r.case.motion == motion])
     rates: dict[int, dict[str, Record]] = {}
-    for r in found:
+    for r in errors:
         if "@" in r.case.motion and r.protocol["weights"] == weights:
             rates.setdefault(r.protocol["step"], {})["h2ot" if r.case.prune else "none"] = r
     return Accuracy(
@@ -120,91 +120,91 @@ def _dataset(motion: str) -> str:
 
 
 def sections(records: Sequence[Record], folder: Path) -> list[str]:
-    """Everything that the report says of accuracy; files go to the folder."""
-    found = collect_accuracy(records)
+    """All sections on accuracy; writes their files into the folder."""
+    session = collect_accuracy(records)
     parts = []
-    if found is not None:
-        parts += ["## Accuracy of one trunk under every schedule", _about(found, records)]
-        parts += [text for text in [unlearned(found)] if text]
+    if session is not None:
+        parts += ["## Accuracy of one supernet under every schedule", _about(session, records)]
+        parts += [text for text in [unlearned(session)] if text]
         for number in tables_of("mixste", "seq2seq"):
-            parts += _table(number, found, folder)
-        parts += _rates(found, folder)
-        parts += [_actions(found, folder)]
-        parts.append(picture(*_plot(found, folder)))
+            parts += _table(number, session, folder)
+        parts += _rates(session, folder)
+        table, _ = with_csv(by_action(session), folder, "accuracy_actions.csv")
+        parts.append(f"### Accuracy: by action\n\n{table}")
+        parts.append(picture(*_plot(session, folder)))
     return parts + _scratch(records, folder)
 
 
-def _about(found: Accuracy, records: Sequence[Record]) -> str:
-    about = found.about
+def _about(session: Accuracy, records: Sequence[Record]) -> str:
+    about = session.about
     clips = len(set(about["clips"]))
     mean = [r for r in records if r.metric == MEAN_POSE and r.status == "ok"]
-    sizes = ", ".join(f"{name} {value}" for name, value in found.sizes.items())
+    sizes = ", ".join(f"{name} {value}" for name, value in session.sizes.items())
     facts = {
         "Data": about["description"],
         "2D joints": about["detector"],
-        "Weights": f"one elastic trunk ({sizes}; file sha256 {about['weights']}), trained for "
-        f"{about['steps']} steps on {about['learned_from']}, seed {about['seed']}; all rows draw "
-        f"their weights from it, none is trained for itself",
+        "Weights": f"one supernet ({sizes}; file sha256 {about['weights']}), trained for "
+        f"{about['steps']} steps on {about['learned_from']}, seed {about['seed']}; every row is a "
+        f"subnet of it, none is trained by itself",
         "Views": f"{about['views']} views of {about['frames']} frames from {clips} clips of the "
         f"test split, each frame counted once; flip averaged, predicted root zeroed",
     }
     if mean:
         value = rounded(fmean(mean[-1].values), 1)
-        facts["Knowing nothing"] = f"the training set's mean pose has an error of {value} mm"
+        facts["Mean pose"] = (
+            f"always predicting the training set's mean pose has an error of {value} mm"
+        )
     lines = "\n".join(f"- {name}: {text}" for name, text in facts.items())
     return (
         f"{lines}\n\nThe errors are of this data, these weights and a modelled detector; the "
-        "paper's are of Human3.6M, CPN and full-size models trained row by row. The two are never "
-        "compared as numbers; only whether the rows come in the same order is asked. Differences "
-        "are taken view by view, with 95% bootstrap intervals over source clips; *detectable* is "
-        "the smallest true difference that this sample would find in 4 of 5 cases at 5%. For the "
-        "order, intervals hold for all pairs of a table at once."
+        "paper's are of Human3.6M, CPN and full-size models trained row by row. The values are not "
+        "compared with the paper's; only the order of the rows is. Differences are computed view "
+        "by view, with 95% bootstrap intervals over source clips; *detectable* is the smallest "
+        "true difference that this sample would detect in 4 of 5 cases at 5%. For the order, "
+        "intervals hold for all pairs of a table at once."
     )
 
 
 _UNLEARNED = 1.5
-"""HoT's error over the baseline's from which on TRA is said to be unlearned."""
+"""Least ratio of HoT's error to the baseline's at which the report calls TRA not learned."""
 
 
-def unlearned(found: Accuracy) -> str:
-    """A warning where the trunk's TRA is far behind all else; empty otherwise."""
-    hot, plain = found.values(MAIN["HoT"]), found.values(MAIN["no pruning"])
+def unlearned(session: Accuracy) -> str:
+    """A warning where TRA is not learned in the supernet; empty otherwise."""
+    hot, plain = session.values(MAIN["HoT"]), session.values(MAIN["no pruning"])
     if not hot or not plain or fmean(hot) < _UNLEARNED * fmean(plain):
         return ""
     times = rounded(fmean(hot) / fmean(plain), 1)
     return (
-        f"**TRA is not learned in these weights.** HoT errs {times} times as much as the baseline: "
-        "under this budget the cross attention of TRA has not learned to tell frames apart. "
-        "Differences of rows with TRA speak of this training, not of TRA, TPC, TPA or TPMo; only "
-        "rows without pruning and rows with TRI can be compared with one another."
+        f"**TRA is not learned in these weights.** HoT's error is {times} times the baseline's: "
+        "under this budget the cross attention of TRA has not learned to distinguish frames. "
+        "Differences between rows with TRA are due to this training, not to TRA, TPC, TPA or TPMo; "
+        "only rows without pruning and rows with TRI can be compared with one another."
     )
 
 
-def _table(number: int, found: Accuracy, folder: Path) -> list[str]:
+def _table(number: int, session: Accuracy, folder: Path) -> list[str]:
     printed = rows(number)
-    base = found.values(next((row.case() for row in printed), None))
-    full = found.values(Case(host="mixste", frames=243))
-    base = full or base
-    if base is None:
-        return []
+    base = session.values(MAIN["no pruning"]) or session.values(printed[0].case())
     lines = []
-    seen: dict[Case, tuple[float, tuple[float, ...]]] = {}
+    by_case: dict[Case, tuple[float, tuple[float, ...]]] = {}
     for row in printed:
         case = row.case()
-        values = found.values(case)
-        if case is None or values is None:
-            continue
-        seen.setdefault(case, (float(row.cells["mpjpe_mm"]), values))
-        lines.append(_line(row, case, values, base, found))
+        values = session.values(case)
+        if case is not None and values is not None and base is not None:
+            by_case.setdefault(case, (float(row.cells["mpjpe_mm"]), values))
+            lines.append(_line(row, case, values, base, session))
+    if not lines:
+        return []
     order = ordering(
-        [paper for paper, _ in seen.values()],
-        [values for _, values in seen.values()],
-        found.about["clips"],
+        [paper for paper, _ in by_case.values()],
+        [values for _, values in by_case.values()],
+        session.about["clips"],
     )
     sentence = (
         f"Of the {order.holds + order.reversed + order.open} pairs of configurations that the "
-        f"paper's Table {number} orders, {order.holds} come in the same order here, "
-        f"{order.reversed} in the opposite one and {order.open} cannot be told apart: the paper's "
+        f"paper's Table {number} orders, {order.holds} have the same order here, "
+        f"{order.reversed} the opposite one and {order.open} cannot be distinguished: the paper's "
         f"ordering **{order.verdict}**."
     )
     table, link = with_csv(pd.DataFrame(lines), folder, f"accuracy_table_{number}.csv")
@@ -213,10 +213,10 @@ def _table(number: int, found: Accuracy, folder: Path) -> list[str]:
 
 
 def _line(
-    row: PaperRow, case: Case, values: Sequence[float], base: Sequence[float], found: Accuracy
+    row: PaperRow, case: Case, values: Sequence[float], base: Sequence[float], session: Accuracy
 ) -> dict[str, str]:
-    gap = difference(values, base, found.about["clips"])
-    result = found.results.get(case)
+    gap = difference(values, base, session.about["clips"])
+    result = session.results.get(case)
     has = result.values if result is not None else {}
     same = values is base
     return {
@@ -228,12 +228,10 @@ def _line(
         "flops_full (G)": giga(has["flops_full"], 2) if "flops_full" in has else "not measured",
         "clips/s": rounded(has["clips_per_s"], 1) if "clips_per_s" in has else "not measured",
         "MPJPE (mm)": rounded(fmean(values), 2),
-        "to the baseline (mm) [95%]": "–"
-        if same
-        else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+        "to the baseline (mm) [95%]": "–" if same else str(gap),
         "detectable (mm)": "–" if same else rounded(gap.detectable, 2),
-        "MPJVE (mm/frame)": _mean(found.values(case, VELOCITY)),
-        "FN (px)": _mean(found.values(case, NOISE)),
+        "MPJVE (mm/frame)": _mean(session.values(case, VELOCITY)),
+        "FN (px)": _mean(session.values(case, NOISE)),
         "paper, Human3.6M (mm)": row.cells["mpjpe_mm"],
     }
 
@@ -242,9 +240,9 @@ def _mean(values: Sequence[float] | None, digits: int = 2) -> str:
     return rounded(fmean(values), digits) if values else "not measured"
 
 
-def _rates(found: Accuracy, folder: Path) -> list[str]:
-    """Table 9: the same stretches of motion at four frame rates."""
-    whole = {d: pair for d, pair in found.rates.items() if len(pair) == 2}
+def _rates(session: Accuracy, folder: Path) -> list[str]:
+    """Table 9: the same segments of motion at four frame rates."""
+    whole = {d: pair for d, pair in session.rates.items() if len(pair) == 2}
     if not whole:
         return []
     printed = frame_rates()
@@ -258,7 +256,7 @@ def _rates(found: Accuracy, folder: Path) -> list[str]:
                 "frame rate (Hz)": rounded(50 / step, 1),
                 "no pruning (mm)": rounded(fmean(none.values), 2),
                 "H2OT (mm)": rounded(fmean(pruned.values), 2),
-                "difference (mm) [95%]": f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+                "difference (mm) [95%]": str(gap),
                 "detectable (mm)": rounded(gap.detectable, 2),
                 "paper, Human3.6M, retrained (mm)": " / ".join(paper) if paper else "–",
             }
@@ -267,7 +265,7 @@ def _rates(found: Accuracy, folder: Path) -> list[str]:
     return [
         "### Accuracy: frame rates (Table 9)",
         f"{first.protocol['description']} {len(first.values)} views of the test split, the same "
-        "stretches at each rate; one trunk, not retrained for a rate.",
+        "segments at each rate; one supernet, not retrained for a rate.",
         *with_csv(pd.DataFrame(lines), folder, "accuracy_table_9.csv"),
     ]
 
@@ -279,29 +277,24 @@ MAIN = {
 }
 
 
-def _actions(found: Accuracy, folder: Path) -> str:
-    table, _ = with_csv(by_action(found), folder, "accuracy_actions.csv")
-    return f"### Accuracy: by action\n\n{table}"
-
-
-def by_action(found: Accuracy) -> pd.DataFrame:
+def by_action(session: Accuracy) -> pd.DataFrame:
     """MPJPE in millimetres of the main configurations, one line per action."""
-    actions = found.about["actions"]
+    actions = session.about["actions"]
     lines = []
     for action in [*dict.fromkeys(actions), "all"]:
         chosen = [i for i, a in enumerate(actions) if action in (a, "all")]
         line = {"action": action.replace("_", " "), "views": str(len(chosen))}
         for name, case in MAIN.items():
-            values = found.values(case)
+            values = session.values(case)
             line[f"{name} (mm)"] = _mean([values[i] for i in chosen] if values else None, 1)
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
+def _plot(session: Accuracy, folder: Path) -> tuple[str, str]:
     lines = []
-    for (case, metric), record in found.records.items():
-        result = found.results.get(case)
+    for (case, metric), record in session.records.items():
+        result = session.results.get(case)
         if metric != ERROR or result is None:
             continue
         lines.append(
@@ -328,12 +321,12 @@ def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
         )  # fmt: skip
         axis.set(xlabel=label, ylabel="MPJPE (mm)")
     side_legend(axes[0][-1])
-    figure.suptitle(found.name, fontsize=11)
+    figure.suptitle(session.name, fontsize=11)
     save(figure, folder, "accuracy.png")
     return (
         "accuracy.png",
-        f"Error against FLOPs and against measured speed of the trunk's own configurations "
-        f"({found.name}); not comparable with the paper's errors on Human3.6M.",
+        f"Error against FLOPs and against measured speed of the supernet's own configurations "
+        f"({session.name}); not comparable with the paper's errors on Human3.6M.",
     )
 
 
@@ -359,9 +352,7 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
             base = [v for s in both for v in bases[s].values]
             clips = [c for s in both for c in mine[s].protocol["clips"]]
             gap = difference(ours, base, clips)
-            line["to the baseline (mm) [95%]"] = (
-                f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
-            )
+            line["to the baseline (mm) [95%]"] = str(gap)
             line["detectable (mm)"] = rounded(gap.detectable, 2)
         lines.append(line)
     about, where = own[-1].protocol, own[-1].environment
@@ -370,15 +361,15 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
         "## Full-size hosts trained from scratch",
         f"{about['description']} Budget of every row: {about['budget']}; {machine}. "
         f"{about['views']} views of the test split, flip averaged, predicted root zeroed. "
-        "Intervals are over clips and say nothing of the spread between seeds.",
+        "Intervals are over clips and do not include the spread between seeds.",
         *with_csv(pd.DataFrame(lines).fillna("–"), folder, "accuracy_scratch.csv"),
     ]
 
 
-def fill(found: Accuracy | None, column: str, case: Case | None) -> str:
-    """Text for a cell of the paper's tables; empty if nothing is known."""
+def fill(session: Accuracy | None, column: str, case: Case | None) -> str:
+    """Text for a cell of the paper's tables; empty without a value."""
     metric = {"mpjpe_mm": ERROR, "frame_noise": NOISE}.get(column)
-    if found is None or metric is None or case is None:
+    if session is None or metric is None or case is None:
         return ""
-    values = found.values(case, metric)
+    values = session.values(case, metric)
     return "" if values is None else _mean(values)

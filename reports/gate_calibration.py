@@ -1,4 +1,4 @@
-"""Trials of the gate as a table and a power curve."""
+"""The calibration of the regression gate as a table and a power curve."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.gate.trials import Calibration, Trial
 from bench.records.errors import UsageError
 from bench.records.units import rounded
 from bench.timing.statistics import proportion_bounds
+from reports.markdown import pipe_table
 
 Setting = tuple[str, float | None, float]
 
@@ -59,7 +60,7 @@ def _text(found: Calibration, picture: str) -> str:
         "processes of one program. A slowdown is that of all cases, as by an injection into every "
         "forward pass, or of one case alone.",
         "",
-        *_table(found.simulated),
+        _table(found.simulated),
         "",
         "## Real",
         "",
@@ -74,19 +75,21 @@ def _text(found: Calibration, picture: str) -> str:
             f"{environment.get('commit', 'unknown')}. A slowdown is a busy wait after every "
             f"forward pass of the head.",
             "",
-            *_table(found.real),
+            _table(found.real),
         ]
     else:
         lines.append("No real runs yet: `python -m bench calibrate-gate --real 12`.")
     return "\n".join(lines) + "\n"
 
 
-def _table(trials: Iterable[Trial]) -> list[str]:
-    lines = [
-        "| spread | slowdown | of | suites | regressed | 95% bounds | inconclusive | 95% bounds "
-        "| widest interval (median) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+_HEADINGS = (
+    "spread", "slowdown", "of", "suites", "regressed", "95% bounds", "inconclusive", "95% bounds",
+    "widest interval (median)",
+)  # fmt: skip
+
+
+def _table(trials: Iterable[Trial]) -> str:
+    rows = []
     for (kind, spread, slowdown), group in _grouped(trials).items():
         n = len(group)
         cells = [
@@ -101,8 +104,8 @@ def _table(trials: Iterable[Trial]) -> list[str]:
             cells += [f"{hits} ({_percent(hits / n)})", f"{_percent(low)} to {_percent(high)}"]
         width = median(trial.half_width for trial in group)
         cells.append(f"± {_percent(width)}" if math.isfinite(width) else "none")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return pipe_table(_HEADINGS, rows)
 
 
 def _percent(share: float) -> str:
@@ -117,7 +120,7 @@ def _grouped(trials: Iterable[Trial]) -> dict[Setting, list[Trial]]:
 
 
 def draw_power(trials: Sequence[Trial], path: Path) -> None:
-    """Draw how often a slowdown is caught, by its size, with 95% bounds.
+    """Draw the share of suites in which a slowdown is detected, by its size, with 95% bounds.
 
     Raises:
         OSError: if the file cannot be written.

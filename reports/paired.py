@@ -1,4 +1,4 @@
-"""Paired comparison of two configurations that lifted the same views."""
+"""Paired comparison of two configurations on the same views."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ class Difference:
     error: float
     clips: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     @property
     def detectable(self) -> float:
-        """The smallest true difference that such a sample finds at 5% in 4 of 5 samples."""
+        """The smallest true difference detected at 5% in 4 of 5 such samples."""
         freedom = max(self.clips - 1, 1)
         return float(stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * self.error
 
     def wide(self, tests: int) -> tuple[float, float]:
-        """An interval that holds for many such tests at once, 95% for all (Bonferroni, t)."""
+        """A joint 95% interval for many such tests (Bonferroni, t)."""
         reach = float(stats.t.ppf(1 - 0.025 / max(tests, 1), max(self.clips - 1, 1))) * self.error
         return self.mean - reach, self.mean + reach
 
@@ -48,8 +51,8 @@ def difference(
 ) -> Difference:
     """Compare two configurations view by view.
 
-    Views of one clip, from several cameras and times, are not independent, so whole clips are
-    drawn in the bootstrap.
+    Views of one clip, from several cameras and times, are not independent, so the bootstrap draws
+    whole clips.
 
     Args:
         ours, base: error per view, in one order.
@@ -79,12 +82,12 @@ def _draws(clips: int, seed: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Ordering:
-    """How many of the paper's ordered pairs hold here.
+    """Number of the paper's ordered pairs that hold here.
 
     Attributes:
-        holds: pairs whose interval lies wholly on the paper's side.
-        reversed: on the other side.
-        open: pairs whose interval contains no difference.
+        holds: pairs whose interval is wholly on the paper's side of zero.
+        reversed: pairs whose interval is wholly on the other side.
+        open: pairs whose interval contains zero.
     """
 
     holds: int
