@@ -8,9 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -67,13 +64,13 @@ def divide(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     """Records that belong to an accuracy session, and all others."""
     records = list(records)
     trained = {r.case for r in records if r.metric in (ERROR, NOISE, VELOCITY)}
-    own, others = [], []
-    for r in records:
-        # Figure 7 of the supernet stays with the figures.
-        figure = r.metric == "selected_frames"
-        mine = not figure and (r.case in trained or r.metric in (MEAN_POSE, SCRATCH))
-        (own if mine else others).append(r)
-    return own, others
+
+    def belongs(r: Record) -> bool:
+        if r.metric == "selected_frames":
+            return False  # Figure 7 of the supernet stays with the figures
+        return r.case in trained or r.metric in (MEAN_POSE, SCRATCH)
+
+    return [r for r in records if belongs(r)], [r for r in records if not belongs(r)]
 
 
 def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:

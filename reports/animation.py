@@ -27,11 +27,11 @@ _BONES = [(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0
 
 
 def check_target(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Where to draw: a GIF in place of an MP4 where ffmpeg is not installed.
+    """The path to draw to: a GIF instead of an MP4 where ffmpeg is not installed.
 
     Args:
-        path: as the user gave it.
-        say: takes a line where another file is drawn.
+        path: as the user wrote it.
+        say: called with a line where another file is drawn.
 
     Raises:
         UsageError: if the suffix is another, or there is no such folder.
@@ -51,12 +51,11 @@ def check_target(path: Path, say: Callable[[str], None] = lambda line: None) -> 
 def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit: str) -> str:
     """Draw the 2D input and the 3D poses side by side, with axes that do not move.
 
-    The 3D is seen a little from above and from the side of the camera, which is taken to stand
-    level. The lowest joint of every frame is put on the ground, since the poses say nothing of
-    where the body is.
+    The 3D view is from slightly above and beside the camera, which is assumed to be level. The
+    lowest joint of every frame is put on the ground, since the poses have no global position.
 
     Args:
-        path: a .gif, or a .mp4 where ffmpeg is installed; appears whole or not at all.
+        path: a .gif, or a .mp4 where ffmpeg is installed; written atomically.
         poses: (T, 17, 3), camera axes (x right, y down, z away).
         keypoints: the input, T frames.
         fps: frames per second of the video.
@@ -99,7 +98,7 @@ def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit:
 
 
 def _colours() -> list[str]:
-    """Of each bone, by the side of its lower joint."""
+    """Colour of each bone, by the side of its lower joint."""
     sides = {**dict.fromkeys(LEFT, "left"), **dict.fromkeys(RIGHT, "right")}
     return [_SIDES[sides.get(joint, "middle")] for _, joint in _BONES]
 

@@ -100,9 +100,9 @@ def _write(records: Sequence[Record], folder: Path) -> str:
         title = f"## Table {table.number}: {about(table.number)['title']}"
         parts += [title, table.markdown(), f"Every cell: [{name}]({name})"]
     if others:
-        sheet, hidden = extra_tables.further(others), extra_tables.ONLY_CSV
+        sheet = extra_tables.further(others)
         parts.append("## Further configurations")
-        parts += with_csv(sheet, folder, "further.csv", hidden=hidden, texts=False)
+        parts += with_csv(sheet, folder, "further.csv", hidden=extra_tables.ONLY_CSV, texts=False)
     pictures = plots.draw(
         {c: r for c, r in results.items() if _setting(c) == setting},
         folder,
@@ -267,7 +267,7 @@ def _batches(
     sheet = extra_tables.further(list(chosen.values()))
     shown = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
     shown.append("inference memory (GiB)")
-    hidden = [column for column in sheet if column not in shown]
+    hidden = [str(column) for column in sheet if column not in shown]
     name, caption = plots.draw_batches(chosen, folder, _plot_title(records, setting, batch=False))
     table = with_csv(sheet, folder, "batch_size.csv", hidden=hidden, texts=False)
     return ["## Batch size", *table, f"![{caption}]({name})"]

@@ -14,9 +14,9 @@ from reports.markdown import with_csv
 
 METRICS = ("energy_per_frame_j",)
 
-_LEGEND = """Joules per output frame from a counter of the hardware, less what idling took just \
-before; the median of the windows, with the least and the most. *Updates* is how often the counter \
-was seen to change in the window with fewest; fewer than ten are refused."""
+_LEGEND = """Joules per output frame from a hardware counter, minus the idle power measured just \
+before; the median of the windows, with minimum and maximum. *Updates* is the number of changes of \
+the counter in the window with fewest; fewer than ten are refused."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:

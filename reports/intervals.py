@@ -1,4 +1,4 @@
-"""How well a number is known, as text."""
+"""Intervals as text."""
 
 from __future__ import annotations
 

@@ -48,11 +48,11 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
     table = pd.DataFrame(_line(key, rounds, units[key[1]]) for key, rounds in series.items())
     table.to_csv(folder / "other.csv", index=False)
     new = table[~table["metric"].isin(shown)]
-    plain = new[new["label"] == ""]
+    unlabelled = new[new["label"] == ""]
     parts = ["## Other measurements", _TEXT]
-    if len(plain):
-        constant = [name for name in _SETTING if plain[name].nunique() < 2]
-        shown_columns = plain.drop(columns=["label", *constant])
+    if len(unlabelled):
+        constant = [name for name in _SETTING if unlabelled[name].nunique() < 2]
+        shown_columns = unlabelled.drop(columns=["label", *constant])
         parts.append(shown_columns.to_markdown(index=False, disable_numparse=True))
     labelled = new[new["label"] != ""].groupby("metric", sort=False)["case"].nunique()
     if len(labelled):

@@ -87,9 +87,9 @@ def palette(names: pd.Series) -> dict[str, str]:
     return {name: colour for name, colour in every.items() if name in set(names)}
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
+def save(figure: Figure, folder: Path, name: str, **more: Any) -> None:
     """Write a picture and close it."""
-    figure.savefig(folder / name, bbox_inches="tight")
+    figure.savefig(folder / name, bbox_inches="tight", **more)
     plt.close(figure)
 
 
@@ -102,8 +102,7 @@ def log_axis(axis: Axis) -> None:
 
 def side_legend(axis: Axes, **more: Any) -> None:
     """A legend on the right of an axis."""
-    place = {"fontsize": "small", "bbox_to_anchor": (1.01, 1), "loc": "upper left"}
-    axis.legend(title=None, **place, **more)
+    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left", **more)
 
 
 def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How far every timed row is from what the machine could do at best."""
+"""Measured time of every timed row over its lower bound on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METRICS = roofline_bound.METRICS
 _TEXT = """The lower bound of a row is the larger of two times: its arithmetic (`flops_full`) at \
 this machine's highest rate of a matrix product, and the bytes that its operators read and write \
 at the machine's bandwidth. Every operator counts its inputs and outputs once, so the bound is \
-that of operators run one by one; fused ones, or a cache, can come below it where memory rules."""
+that of separate operators; fused operators or a cache can be faster where memory limits."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ class Cell:
         paper, ours: as text with the change against the baseline row; empty if there is none.
         difference: ours minus the paper's, of what is comparable; empty if nothing is.
         comparable: "yes", "ratio" (only the change against the baseline row is) or "no".
-        reason: why not, or why there is no value.
+        reason: why it is not comparable, or why there is no value.
         low, high: ends of our value's 95% interval, in the column's unit; empty without one.
         change_low, change_high: likewise of the change against the baseline row, in percent.
         samples: how many rounds a sampled value rests on; empty for what is exact.
@@ -273,12 +273,12 @@ def paper_table(
         if remark.column in DESCRIPTIVE:
             _note(notes, remark)
     trained = "" if accuracy is None else f"<br>ours: {accuracy.name}"
-    headings = (
+    results_headings = (
         # The paper's values were measured on other data and weights.
         c.heading + (trained if any(fill(accuracy, c.name, row.case()) for row in printed) else "")
         for c in columns(printed[0])
     )
-    headings = (*_descriptive_headings(printed[0]), *headings)
+    headings = (*_descriptive_headings(printed[0]), *results_headings)
     return Table(number, headings, printed, tuple(cells), tuple(notes))
 
 
