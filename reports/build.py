@@ -137,26 +137,25 @@ def _write(records: Sequence[Record], folder: Path) -> str:
 
 
 _LEGEND = """Each cell shows, one below the other, **the paper's value**, **ours**, and the \
-difference. Parameters and FLOPs are deterministic and compared as they are (Δ). Speed and memory \
-are of another machine than the paper's RTX 3090, so only the change against the baseline row is \
+difference. Parameters and FLOPs are deterministic and compared directly (Δ). Speed and memory are \
+of another machine than the paper's RTX 3090, so only the change against the baseline row is \
 compared (Δ of change, in percentage points); the paper's own repeats of one configuration differ \
-by 5% in speed. A superscript leads to a note below the table. FPS/Frame is the paper's name for \
+by 5% in speed. A superscript refers to a note below the table. FPS/Frame is the paper's name for \
 clips per second at batch 1: one clip gives F output frames, so output frames per second are F \
-times as many. After ± stands half the 95% interval of the median over rounds, as a share of it; \
-speed-ups are medians over rounds of baseline latency / latency, both taken in turn, each in a \
-process of its own, with the 95% interval of the ratio in brackets, in percent. Intervals allow \
-for serial correlation; fewer than six rounds have "no interval". Outliers count like all other \
-samples. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
-`flops_full` counts every product. GPU Memory is answered by an estimate of the peak of a training \
-step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN is in pixels \
-between detector and clean projection; the detector is a model whose noise is calibrated to the \
-paper's value for all frames, so only its differences from row to row are a result."""
-_UNTRAINED = """ Nothing is said of accuracy: the paper's MPJPE is on Human3.6M with trained \
-weights, which these runs do not have; `python -m bench accuracy` measures that of a shipped \
-trunk."""
+times as many. The number after ± is half the 95% interval of the median over rounds, relative to \
+the median; speed-ups are medians over rounds of baseline latency / latency, both timed in turn, \
+each in its own process, with the 95% interval of the ratio in brackets, in percent. Intervals \
+allow for serial correlation; fewer than six rounds have "no interval". Outliers count like all \
+other samples. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
+`flops_full` counts every product. GPU Memory, where no GPU measured it, is an estimate of the \
+peak of a training step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN \
+is in pixels between detector and clean projection; the detector is a model whose noise is \
+calibrated to the paper's value for all frames, so only differences between rows are a result."""
+_UNTRAINED = """ Accuracy is not measured: the paper's MPJPE is on Human3.6M with trained weights, \
+which these runs do not have; `python -m bench accuracy` measures that of the shipped supernet."""
 _TRAINED = """ Speed and memory are of full-size models with untrained weights; MPJPE and FN are \
-of a small trained trunk on other data than Human3.6M, as their headings say, and not comparable \
-with the paper's values."""
+of a small trained supernet on other data than Human3.6M, as their headings state, and not \
+comparable with the paper's values."""
 
 
 _SECTIONS = (streaming, energy, roofline, runtimes, peer)
@@ -235,8 +234,8 @@ def _precision(results: Sequence[Results]) -> str:
         parts.append(f"{sum(r.outliers for r in timed)} of {every} samples are outliers, kept")
     short = [r for r in timed if r.ended in ("budget", "rounds")]
     if short:
-        parts.append(f"budget or greatest number of rounds ended {len(short)} before they were "
-                     "known as well as asked for")  # fmt: skip
+        parts.append(f"budget or number of rounds ended {len(short)} before they were as precise "
+                     "as requested")  # fmt: skip
     bound = [r.case.label for r in timed if r.host_bound]
     if bound:
         parts.append(f"the GPU waits for the host (wall time over 10% above its own) in "

@@ -386,7 +386,7 @@ def test_the_heading_says_how_well_speeds_are_known(tmp_path: Path, no_pictures:
     assert re.search(r"median ±\d\.\d% \(middle case\), ±\d\.\d% \(widest\)", line)
     bound = f"GPU waits for the host (wall time over 10% above its own) in {gpu.label}"
     few, far = "2 with too few rounds for one", "1 of 22 samples are outliers, kept"
-    for fact in (few, far, "rounds ended 1 before they were known as well as asked for", bound):
+    for fact in (few, far, "rounds ended 1 before they were as precise as requested", bound):
         assert fact in line
 
 
