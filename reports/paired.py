@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 RESAMPLES = 10_000
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Difference:
 
 
 def difference(
-    ours: Sequence[float], base: Sequence[float], clips: Sequence[str], seed: int = _SEED
+    ours: Sequence[float], base: Sequence[float], clips: Sequence[str], seed: int = 0
 ) -> Difference:
     """Compare two configurations view by view.
 
@@ -68,16 +66,12 @@ def difference(
     names, place = np.unique(np.asarray(clips), return_inverse=True)
     sums = np.bincount(place, weights=gaps)
     counts = np.bincount(place).astype(np.float64)
-    draws = _draws(len(names), seed)
+    draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     # The bootstrap of n clips has (n - 1) / n of the variance.
     error = float(means.std()) * sqrt(len(names) / max(len(names) - 1, 1))
     return Difference(float(gaps.mean()), float(low), float(high), error, len(names))
-
-
-def _draws(clips: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(clips, size=(RESAMPLES, clips))
 
 
 @dataclass(frozen=True)

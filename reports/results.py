@@ -48,11 +48,6 @@ class Results:
         """The value of ``speed``."""
         return self.speed.value if self.speed is not None else None
 
-    @property
-    def pairs(self) -> int:
-        """Number of rounds ``speed`` is computed from."""
-        return self.speed.n if self.speed is not None else 0
-
 
 PARTS = ("latency_s", "prune_s", "recover_s")
 TIMED = (*PARTS, "device_s")

@@ -17,7 +17,8 @@ from reports.intervals import ends, spread
 from reports.markdown import gib, pipe_table
 from reports.results import Results
 
-Find = Callable[[Case | None], Results | None]
+Find = Callable[[Case | None], Results]
+_NOTHING = Results(Case(host="", frames=0))
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,9 @@ COLUMNS: tuple[Column, ...] = (
 _FROM_LATENCY = ("clips_per_s", "output_frames_per_s", "prune_recover_ratio")
 
 
-def why_not(result: Results | None, metric: str) -> str:
+def why_not(result: Results, metric: str) -> str:
     """Why there is no value of a metric."""
-    reasons = result.reasons if result is not None else {}
-    return reasons.get("latency_s" if metric in _FROM_LATENCY else metric, "not measured")
+    return result.reasons.get("latency_s" if metric in _FROM_LATENCY else metric, "not measured")
 
 
 def columns(row: PaperRow) -> list[Column]:
@@ -256,8 +256,8 @@ def paper_table(
         accuracy: fills the columns that need trained weights.
     """
 
-    def find(case: Case | None) -> Results | None:
-        return results.get(replace(case, **setting)) if case is not None else None
+    def find(case: Case | None) -> Results:
+        return _NOTHING if case is None else results.get(replace(case, **setting), _NOTHING)
 
     printed = rows(number)
     notes: list[str] = []
@@ -317,23 +317,21 @@ def _cell(
         return Cell(paper, trained, "", "no", f"other data and weights: {accuracy.name}", notes)
     if not column.metrics:
         return Cell(paper, "", "", "no", column.reason, notes)
-    values = result.values if result is not None else {}
+    values = result.values
     metric = next((name for name in column.metrics if name in values), None)
     if metric is None:
         return Cell(paper, "", "", column.comparable, why_not(result, column.metrics[-1]), notes)
-    value = values[metric]
-    known = result.estimates.get(metric) if result is not None else None
+    value, estimate = values[metric], result.estimates.get(metric)
     ours = column.text(value) + (" est." if "estimated" in metric else "")
-    ours += f" {spread(known)}" if known is not None else ""
+    ours += f" {spread(estimate)}" if estimate is not None else ""
     if column.all_frames in values:
         ours += f" (all frames {column.text(values[column.all_frames])})"
     change, ratio = None, None  # as a number, and with its interval where it has one
     if paper_change is not None and reference is not None:
         base = find(reference.case())
         if column.change == "speedup":
-            ratio = result.speed if result is not None else None
-            change = ratio.value if ratio is not None else None
-        elif base is not None and metric in base.values:
+            ratio, change = result.speed, result.speedup
+        elif metric in base.values:
             change = value / base.values[metric]
         if change is not None:
             ours += f" ({percent(change) if ratio is None else intervals.change(ratio)})"
@@ -342,12 +340,10 @@ def _cell(
         difference = _signed(float(column.text(value)) - printed, column.digits)
     elif column.comparable == "ratio" and change is not None and paper_change is not None:
         difference = _signed(100 * (change - paper_change), 1) + " points"
-    low, high = ends(known)
-    below, above = ends(ratio, 100, less=1)
-    samples = str(known.n) if known is not None else ""
+    samples = str(estimate.n) if estimate is not None else ""
     return Cell(
-        paper, ours, difference, column.comparable, column.reason, notes, low, high, below, above,
-        samples,
+        paper, ours, difference, column.comparable, column.reason, notes, *ends(estimate),
+        *ends(ratio, 100, less=1), samples,
     )  # fmt: skip
 
 

@@ -235,7 +235,9 @@ def test_a_speed_up_compares_rounds_of_one_session_alone() -> None:
         *visit(BASE, 3, 10.0, session="t"), *visit(H2OT, 3, 5.0, session="u"),
     ]  # fmt: skip
     found = result(records, H2OT)
-    assert (found.speedup, found.pairs, found.rounds) == (2.0, 2, 4)
+    assert (found.speedup, found.rounds) == (2.0, 4)
+    assert found.speed is not None
+    assert found.speed.n == 2
     assert found.values["latency_s"] == 2.5  # median of 0.5, 1, 4, 5: naively a slow-down
     assert result(records, BASE).values["latency_s"] == 2.0
     assert result(records, BASE).speedup == 1.0
@@ -268,7 +270,9 @@ def test_the_largest_group_counts() -> None:
     for records in (small + large, large + small):
         found = collect(records)
         assert found[H2OT].values["latency_s"] == 2.0
-        assert (found[H2OT].speedup, found[H2OT].pairs) == (2.0, 1)
+        speed = found[H2OT].speed
+        assert speed is not None
+        assert (speed.value, speed.n) == (2.0, 1)
         assert found[BASE].values["latency_s"] == 4.0
 
 
@@ -283,7 +287,9 @@ def test_a_case_of_a_small_group_is_compared_with_the_baseline_beside_it() -> No
     tables_run = [one for case in (BASE, HOT, H2OT) for one in visit(case, 0, 8.0, group="large")]
     own_run = [*visit(BASE, 0, 1.0, group="own"), *visit(OWN, 0, 0.25, group="own")]
     found = collect(tables_run + own_run)
-    assert (found[OWN].speedup, found[OWN].pairs) == (4.0, 1)
+    speed = found[OWN].speed
+    assert speed is not None
+    assert (speed.value, speed.n) == (4.0, 1)
     assert found[BASE].values["latency_s"] == 8.0
 
 
