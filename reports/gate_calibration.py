@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from matplotlib.figure import Figure
+
 from bench.gate.trials import Calibration, Trial
 from bench.records.errors import UsageError
 from bench.records.units import rounded
@@ -54,11 +56,11 @@ def _text(found: Calibration, picture: str) -> str:
         "",
         "## Simulated",
         "",
-        "Four cases, ten pairs of processes and eight turns unless --pairs said otherwise; noise "
-        "of 2% between turns, correlated by 0.3, 3% of them disturbed by up to half, and a machine "
-        "that slows down by 10% over the run. The spread is the standard deviation between "
-        "processes of one program. A slowdown is that of all cases, as by an injection into every "
-        "forward pass, or of one case alone.",
+        "Four cases, ten pairs of processes (unless --pairs is set) with eight rounds; noise of 2% "
+        "between rounds, correlated by 0.3, 3% of them disturbed by up to half, and a machine that "
+        "slows down by 10% over the run. The spread is the standard deviation between processes of "
+        "one program. A slowdown applies to all cases, as an injection into every forward pass "
+        "does, or to one case alone.",
         "",
         _table(found.simulated),
         "",
@@ -125,9 +127,6 @@ def draw_power(trials: Sequence[Trial], path: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves: dict[str, dict[float, list[Trial]]] = defaultdict(dict)
     for (kind, spread, slowdown), group in _grouped(trials).items():
         name = "real" if spread is None else f"spread {spread:.1%}, {kind}"
@@ -135,7 +134,6 @@ def draw_power(trials: Sequence[Trial], path: Path) -> None:
         if kind == "all cases" and not slowdown:  # no slowdown is the start of both curves
             curves[f"spread {spread:.1%}, one case"][slowdown] = group
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, points in curves.items():
         x, y, below, above = [], [], [], []

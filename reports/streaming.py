@@ -59,13 +59,11 @@ class _Stream:
 
     def delays(self) -> Array:
         """Delay per pose, in frames."""
-        delays = _joined(self.free or self.paced, DELAY)
-        assert delays is not None  # there is a round
-        return delays
+        return _joined(self.free or self.paced, DELAY)
 
-    def totals(self) -> Array | None:
-        """Seconds from frame in to pose out, per pose, with a camera."""
-        return _total(self.paced, self.fps)
+    def totals(self, rounds: Sequence[_Round]) -> Array:
+        """Seconds from frame in to pose out, per pose."""
+        return _joined(rounds, LATENCY) + _joined(rounds, DELAY) / self.fps
 
     def shares(self) -> tuple[float, float] | None:
         """Shares of the camera's frames that were late, and that were dropped."""
@@ -82,16 +80,9 @@ class _Stream:
         return shares is not None and sum(shares) <= LATE_ALLOWED
 
 
-def _joined(rounds: Sequence[_Round], metric: str) -> Array | None:
+def _joined(rounds: Sequence[_Round], metric: str) -> Array:
     """Values of all rounds."""
-    if not rounds:
-        return None
-    return np.concatenate([np.array(r[metric].values, dtype=np.float64) for r in rounds])
-
-
-def _total(rounds: Sequence[_Round], fps: float) -> Array | None:
-    latencies, delays = _joined(rounds, LATENCY), _joined(rounds, DELAY)
-    return None if latencies is None or delays is None else latencies + delays / fps
+    return np.array([value for r in rounds for value in r[metric].values], dtype=np.float64)
 
 
 def _passes(rounds: Sequence[_Round]) -> int:
@@ -134,8 +125,8 @@ def _line(stream: _Stream) -> dict[str, str]:
     """One row of the table."""
     delays, fps = stream.delays(), stream.fps
     free, paced = _passes(stream.free), _passes(stream.paced)
-    totals, shares = stream.totals(), stream.shares()
-    most = "" if totals is None else f", {_ms(float(totals.max()))}"
+    totals, shares = stream.totals(stream.paced), stream.shares()
+    most = f", {_ms(float(totals.max()))}" if len(totals) else ""
     late, dropped = (
         ("not measured",) * 2 if shares is None else (f"{rounded(100 * s, 1)}%" for s in shares)
     )
@@ -161,8 +152,8 @@ def quantile(values: Array, share: float) -> float:
     return float(np.quantile(values, share, method="inverted_cdf"))
 
 
-def _pair(values: Array | None, passes: int) -> str:
-    if values is None:
+def _pair(values: Array, passes: int) -> str:
+    if not len(values):
         return "not measured"
     mark = "≥ " if passes < _FEW else ""
     return f"{_ms(float(np.median(values)))}, {mark}{_ms(quantile(values, 0.99))}"
@@ -178,8 +169,7 @@ def _draw(streams: Sequence[_Stream], folder: Path) -> str:
     names = [strategies_of(stream.case) for stream in streams]
     colours = palette(pd.Series(names))
     for place, (stream, name) in enumerate(zip(streams, names, strict=True)):
-        totals = _total(stream.paced or stream.free, stream.fps)
-        assert totals is not None  # there is a round
+        totals = stream.totals(stream.paced or stream.free)
         middle, worst = float(np.median(totals)), quantile(totals, 0.99)
         delay = float(np.median(stream.delays())) / stream.fps
         filled = colours[name] if stream.keeps_up() else "white"
