@@ -239,12 +239,12 @@ def _mean(values: Sequence[float] | None, digits: int = 2) -> str:
 
 def _rates(session: Accuracy, folder: Path) -> list[str]:
     """Table 9: the same segments of motion at four frame rates."""
-    whole = {d: pair for d, pair in session.rates.items() if len(pair) == 2}
-    if not whole:
+    complete = {d: pair for d, pair in session.rates.items() if len(pair) == 2}
+    if not complete:
         return []
     printed = frame_rates()
     lines = []
-    for step, pair in whole.items():
+    for step, pair in complete.items():
         none, pruned = pair["none"], pair["h2ot"]
         gap = difference(pruned.values, none.values, none.protocol["clips"])
         paper = printed.get(rounded(50 / step, 1))
@@ -258,7 +258,7 @@ def _rates(session: Accuracy, folder: Path) -> list[str]:
                 "paper, Human3.6M, retrained (mm)": " / ".join(paper) if paper else "–",
             }
         )
-    first = next(iter(whole.values()))["none"]
+    first = next(iter(complete.values()))["none"]
     return [
         "### Accuracy: frame rates (Table 9)",
         f"{first.protocol['description']} {len(first.values)} views of the test split, the same "

@@ -1,4 +1,4 @@
-"""Write the report: markdown, a CSV beside each table, and the pictures."""
+"""Write the report: markdown, a CSV file for each table, and the pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build(
     Args:
         records_path: written by ``python -m bench run``.
         out: folder for the report; made if absent.
-        others: more such files; of records that stand in several, the first counts.
+        others: more such files; of records that are in several, the first counts.
         force: put records of different environments side by side nevertheless.
 
     Returns:
@@ -60,7 +60,7 @@ def build(
             by_identity.setdefault(record.identity, record)
     records = list(by_identity.values())
     if not records:
-        raise UsageError(f"{records_path} holds no records yet; run `python -m bench run` first.")
+        raise UsageError(f"{records_path} has no records yet; run `python -m bench run` first.")
     differ = differences(records)
     if differ and not force:
         raise UsageError(
@@ -85,7 +85,7 @@ def _write(records: Sequence[Record], folder: Path) -> str:
     results = collect(plain)
     setting = _main_setting(plain or trained or records)
     tables = [paper_table(number, results, setting, supernet) for number in TABLES]
-    tables = [table for table in tables if table.answered]
+    tables = [table for table in tables if table.measured]
     in_tables = {replace(case, **setting) for case in cases(TABLES)}
     others = [
         r
@@ -177,7 +177,7 @@ def _setting(case: Case) -> dict[str, Any]:
 
 
 def _main_setting(records: Sequence[Record]) -> dict[str, Any]:
-    """The setting of most records, in which the paper's tables are answered."""
+    """The setting of most records, in which the paper's tables are filled."""
     counts = Counter(tuple(_setting(record.case).items()) for record in records)
     return dict(counts.most_common(1)[0][0])
 

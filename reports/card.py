@@ -34,7 +34,7 @@ def write_card(records_path: Path, header: Mapping[str, Any], path: Path) -> Pat
     session = collect_accuracy(records)
     if session is None or session.about["weights"] != header["digest"]:
         raise UsageError(
-            f"{records_path} holds no accuracy of the supernet {header['digest']}; run "
+            f"{records_path} has no accuracy of the supernet {header['digest']}; run "
             f"`python -m bench accuracy` with it first"
         )
     sizes = header["arguments"]

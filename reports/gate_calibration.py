@@ -19,7 +19,7 @@ from reports.markdown import pipe_table
 Setting = tuple[str, float | None, float]
 
 
-def write(found: Calibration, out: Path) -> str:
+def write(calibration: Calibration, out: Path) -> str:
     """Write ``gate_calibration.md`` and its power curve into a folder.
 
     Returns:
@@ -29,18 +29,18 @@ def write(found: Calibration, out: Path) -> str:
         UsageError: if the folder cannot be written.
     """
     picture = out / "gate_power.png"
-    report = _text(found, picture.name)
+    report = _text(calibration, picture.name)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        draw_power([*found.simulated, *found.real], picture)
+        draw_power([*calibration.simulated, *calibration.real], picture)
         (out / "gate_calibration.md").write_text(report, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write the report to {out}: {error.strerror}") from None
     return report
 
 
-def _text(found: Calibration, picture: str) -> str:
-    rules, environment = found.rules, found.environment
+def _text(calibration: Calibration, picture: str) -> str:
+    rules, environment = calibration.rules, calibration.environment
     lines = [
         "# Calibration of the regression gate",
         "",
@@ -62,12 +62,12 @@ def _text(found: Calibration, picture: str) -> str:
         "one program. A slowdown applies to all cases, as an injection into every forward pass "
         "does, or to one case alone.",
         "",
-        _table(found.simulated),
+        _table(calibration.simulated),
         "",
         "## Real",
         "",
     ]
-    if found.real:
+    if calibration.real:
         facts = ", ".join(
             str(environment[name]) for name in ("cpu", "gpu", "system") if environment.get(name)
         )
@@ -77,7 +77,7 @@ def _text(found: Calibration, picture: str) -> str:
             f"{environment.get('commit', 'unknown')}. A slowdown is a busy wait after every "
             f"forward pass of the head.",
             "",
-            _table(found.real),
+            _table(calibration.real),
         ]
     else:
         lines.append("No real runs yet: `python -m bench calibrate-gate --real 12`.")
@@ -115,10 +115,10 @@ def _percent(share: float) -> str:
 
 
 def _grouped(trials: Iterable[Trial]) -> dict[Setting, list[Trial]]:
-    found: dict[Setting, list[Trial]] = defaultdict(list)
+    groups: dict[Setting, list[Trial]] = defaultdict(list)
     for trial in trials:
-        found[trial.kind, trial.spread, trial.slowdown].append(trial)
-    return dict(found)
+        groups[trial.kind, trial.spread, trial.slowdown].append(trial)
+    return dict(groups)
 
 
 def draw_power(trials: Sequence[Trial], path: Path) -> None:

@@ -23,7 +23,7 @@ _MAX_CHANGES = 40  # exact changes that a comment lists
 
 
 def markdown(outcome: Outcome) -> str:
-    """The whole comment."""
+    """The comment."""
     lines = [MARKER, f"## Regression gate: {_TITLES[outcome.status]}", ""]
     lines.append(f"base `{outcome.base}`, head `{outcome.head}`; {_counts(outcome.findings)}")
     lines += [f"\n> {note}" for note in outcome.notes]
@@ -46,23 +46,23 @@ def refusal(reason: str) -> str:
 
 
 def _counts(findings: Sequence[Finding]) -> str:
-    counts = Counter(found.verdict for found in findings)
+    counts = Counter(finding.verdict for finding in findings)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict])
 
 
 def _latency(findings: Sequence[Finding]) -> str:
     rows = []
-    for found in findings:
-        ratio = found.ratio
+    for finding in findings:
+        ratio = finding.ratio
         low, high = (None, None) if ratio is None else (ratio.low, ratio.high)
         rows.append(
             (
-                found.case.label,
-                _number(found.base, 1, 1e3),
-                _number(found.head, 1, 1e3),
+                finding.case.label,
+                _number(finding.base, 1, 1e3),
+                _number(finding.head, 1, 1e3),
                 _number(None if ratio is None else ratio.value, 3),
                 "–" if low is None else f"{_number(low, 3)} to {_number(high, 3)}",
-                _verdict(found),
+                _verdict(finding),
             )
         )
     headings = ("case", "base (ms)", "head (ms)", "head / base", "interval", "verdict")
@@ -78,8 +78,8 @@ def _explanation(outcome: Outcome) -> str:
     known = next((f.ratio for f in outcome.findings if f.ratio is not None), None)
     level = "" if known is None else f" of {rounded(100 * known.level, 2)}%"
     return (
-        f"Intervals{level}, so that those of a suite hold jointly; regressed: the whole interval "
-        f"is above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of {rules.resolution:.0%} "
+        f"Intervals{level}, so that those of a suite hold jointly; regressed: the interval is "
+        f"wholly above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of {rules.resolution:.0%} "
         f"is excluded."
     )
 
@@ -89,16 +89,16 @@ def _exact(findings: Sequence[Finding]) -> list[str]:
     same = len(findings) - len(changed)
     lines = []
     if changed:
-        changed.sort(key=lambda found: found.verdict is not Verdict.REGRESSED)
+        changed.sort(key=lambda finding: finding.verdict is not Verdict.REGRESSED)
         rows = (
             (
-                found.case.label,
-                found.metric,
-                _number(found.base, 0),
-                _number(found.head, 0),
-                _verdict(found),
+                finding.case.label,
+                finding.metric,
+                _number(finding.base, 0),
+                _number(finding.head, 0),
+                _verdict(finding),
             )
-            for found in changed[:_MAX_CHANGES]
+            for finding in changed[:_MAX_CHANGES]
         )
         lines.append(pipe_table(("case", "metric", "base", "head", "verdict"), rows))
         if len(changed) > _MAX_CHANGES:
@@ -108,9 +108,9 @@ def _exact(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _verdict(found: Finding) -> str:
-    text = str(found.verdict)
-    if found.verdict is Verdict.REGRESSED:
+def _verdict(finding: Finding) -> str:
+    text = str(finding.verdict)
+    if finding.verdict is Verdict.REGRESSED:
         text = f"**{text}**"
-    reason = found.reason.replace("|", "\\|")
+    reason = finding.reason.replace("|", "\\|")
     return f"{text}: {reason}" if reason else text

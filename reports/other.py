@@ -30,7 +30,7 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
     Args:
         records: those that no other section shows.
         folder: where ``other.csv`` is written.
-        shown: metrics that another section shows for other cases; these stand in the file alone.
+        shown: metrics that another section shows for other cases; these are in the file alone.
     """
     series: dict[Key, list[list[float]]] = {}
     units = {}
@@ -63,12 +63,12 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
 
 def _line(key: Key, rounds: Sequence[Sequence[float]], unit: str) -> dict[str, str]:
     case, metric, group, label = key
-    found = _estimate(rounds)
-    low, high = ends(found)
-    text = str(int(found.value)) if found.value.is_integer() else f"{found.value:.6g}"
+    estimate = _estimate(rounds)
+    low, high = ends(estimate)
+    text = str(int(estimate.value)) if estimate.value.is_integer() else f"{estimate.value:.6g}"
     return {
         "case": case.label, "metric": metric, "label": label, "value": text,
-        "unit": unit, "n": str(found.n), "low": low, "high": high, "group": group,
+        "unit": unit, "n": str(estimate.n), "low": low, "high": high, "group": group,
         "batch": str(case.batch), "device": case.device, "precision": case.dtype,
         "input": case.motion,
     }  # fmt: skip

@@ -88,7 +88,7 @@ def collect(records: Sequence[Record]) -> dict[Case, Results]:
         own = sorted(timed[case, "latency_s"], key=lambda record: record.part)
         if own:
             _speed(result, own)
-            # The baseline may be in several groups; compare with the one timed beside this case.
+            # The baseline may be in several groups; compare with the one in this case's group.
             base = latencies.get((case.baseline, group[case]), {})
             result.speed = _speedup(case, latencies[case, group[case]], base)
         _shares(result, [record for metric in PARTS for record in timed[case, metric]])

@@ -164,7 +164,7 @@ def _ms(seconds: float) -> str:
 
 
 def _draw(streams: Sequence[_Stream], folder: Path) -> str:
-    """Median to 99th percentile of the whole wait, and within it the delay."""
+    """Median to 99th percentile of the time from frame in to pose out, and the delay in it."""
     figure, axis = plt.subplots(figsize=(8.5, 1.4 + 0.34 * len(streams)))
     names = [strategies_of(stream.case) for stream in streams]
     colours = palette(pd.Series(names))

@@ -78,7 +78,7 @@ class Column:
         change: whether the paper prints the change against the baseline row, and which of our
             numbers it is compared with: the ratio of the values ("value") or "speedup".
         all_frames: a metric whose value for all frames is shown in brackets.
-        printed: whether the paper has the column; the others stand in every table.
+        printed: whether the paper has the column; the others are in every table.
     """
 
     name: str
@@ -154,7 +154,7 @@ def columns(row: PaperRow) -> list[Column]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper, answered.
+    """A table of the paper with our values.
 
     Attributes:
         number: of the paper.
@@ -171,7 +171,7 @@ class Table:
     notes: tuple[str, ...]
 
     @property
-    def answered(self) -> bool:
+    def measured(self) -> bool:
         """Whether any of the paper's results is measured here."""
         return any(cells[c.name].ours for cells in self.cells for c in COLUMNS
                    if c.printed and c.name in cells)  # fmt: skip
@@ -246,7 +246,7 @@ def paper_table(
     setting: Mapping[str, Any],
     accuracy: Accuracy | None = None,
 ) -> Table:
-    """Answer one of the paper's tables.
+    """Fill one of the paper's tables.
 
     Args:
         number: of the paper.

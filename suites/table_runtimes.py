@@ -1,4 +1,4 @@
-"""Runtimes: baseline, HoT and H2OT of every host in every runtime, all of one host in turn."""
+"""Runtimes: baseline, HoT and H2OT of every host in every runtime, all of one host interleaved."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def in_runtimes(
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("row", main_cases(), ids=lambda case: case.label)
 def test_runtime(row: Case, runtime: str, in_runtimes: Samples, benchmark: Any) -> None:
-    """One configuration in one runtime; choose with -k."""
+    """One configuration in one runtime; select with -k."""
     samples = in_runtimes(row, runtime)
     REPLAY.load(samples)
     benchmark.extra_info.update(case=row.label, runtime=runtime)

@@ -1,4 +1,4 @@
-"""The paper's tables as data, the cases their rows stand for, and their misprints."""
+"""The paper's tables as data, the cases of their rows, and their misprints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABLES = tuple(
     )
     if "r" in _read(number)[1][0]
 )
-"""The tables that can be measured, in part or whole: those whose rows are configurations."""
+"""The tables that can be measured, at least in part: those whose rows are configurations."""
 
 DESCRIPTIVE = (
     "backbone",
@@ -45,7 +45,7 @@ DESCRIPTIVE = (
     "r",
     "b",
 )
-"""Columns that say what a row is; all others hold results."""
+"""Columns that describe a row; all others are results."""
 
 
 _SCHEMES: dict[str, tuple[str | None, str | None]] = {
@@ -198,7 +198,7 @@ def misprints() -> tuple[Misprint, ...]:
 
 
 def remarks(row: PaperRow, column: str | None = None) -> list[Misprint]:
-    """What is to be said of a row's cell, or of any of its cells."""
+    """Remarks on a row's cell, or on any of its cells."""
     return [
         m
         for m in misprints()
@@ -208,8 +208,8 @@ def remarks(row: PaperRow, column: str | None = None) -> list[Misprint]:
 
 def cases(tables: Iterable[int]) -> list[Case]:
     """The distinct configurations of some tables, in printed order."""
-    found = (row.case() for number in tables for row in rows(number))
-    return list(dict.fromkeys(case for case in found if case is not None))
+    every = (row.case() for number in tables for row in rows(number))
+    return list(dict.fromkeys(case for case in every if case is not None))
 
 
 def main_cases() -> list[Case]:
@@ -219,9 +219,8 @@ def main_cases() -> list[Case]:
 
 def tables_of(host: str, pipeline: str) -> tuple[int, ...]:
     """The tables whose rows are all configurations of one host and pipeline."""
-    same = ((host, pipeline),)
     kinds = {n: {(c.host, c.pipeline) for row in rows(n) if (c := row.case())} for n in TABLES}
-    return tuple(number for number, found in kinds.items() if tuple(found) == same)
+    return tuple(number for number, kind in kinds.items() if kind == {(host, pipeline)})
 
 
 @cache
