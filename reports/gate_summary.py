@@ -79,8 +79,8 @@ def _explanation(outcome: Outcome) -> str:
     level = "" if known is None else f" of {rounded(100 * known.level, 2)}%"
     return (
         f"Intervals{level}, so that those of a suite hold jointly; regressed: the interval is "
-        f"wholly above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of {rules.resolution:.0%} "
-        f"is excluded."
+        f"wholly above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of "
+        f"{rules.resolution:.0%} is excluded."
     )
 
 
