@@ -83,22 +83,23 @@ def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:
     same = [r for r in main if r.protocol["weights"] == weights]
     best = max(same, key=lambda r: len(r.values))
     group, motion = best.group, best.case.motion
-    sizes = {name: value for name, value in best.case.options if name in _SIZES}
+    sizes = {item for item in best.case.options if item[0] in _SIZES}
     chosen = [
         r for r in records if r.group == group and r.case.motion == motion and r.status == "ok"
     ]
     about = {**best.protocol, "dataset": _dataset(motion)}
-    results = collect([r for r in records if r.case.motion == motion])
+    # The store may also have full-size hosts, trained from scratch on the same motion.
+    own = [r for r in records if r.case.motion == motion and sizes <= set(r.case.options)]
     rates: dict[int, dict[str, Record]] = {}
     for r in errors:
         if "@" in r.case.motion and r.protocol["weights"] == weights:
             rates.setdefault(r.protocol["step"], {})["h2ot" if r.case.prune else "none"] = r
     return Accuracy(
         {(_plain(r.case), r.metric): r for r in chosen},
-        {_plain(case): result for case, result in results.items()},
+        {_plain(case): result for case, result in collect(own).items()},
         dict(sorted(rates.items())),
         about,
-        sizes,
+        dict(sorted(sizes)),
     )
 
 

@@ -21,6 +21,7 @@ from bench.records.record import Record
 from bench.records.store import open_store
 from bench.timing.statistics import Estimate
 from reports import intervals, plots
+from reports.accuracy import collect_accuracy
 from reports.build import build
 from reports.extra_tables import breakdown, further
 from reports.results import Results, collect
@@ -450,6 +451,22 @@ def test_further_configurations_say_what_is_missing() -> None:
     assert line["training memory, estimated (GiB)"] == "oom: too large"
     assert line["remark"] == "oom: too large"
     assert all(v for name, v in line.items() if " low" not in name and " high" not in name)
+
+
+def test_full_size_models_do_not_replace_the_subnets() -> None:
+    about = {"weights": "w", "clips": ["a"], "step": 1}
+    subnet = replace(H2OT, options=(("depth", 8), ("width", 64)))
+    records = [
+        record(subnet, "trunk_mpjpe_mm", 60.0, protocol=about),
+        record(subnet, "flops_full", 5),
+        record(H2OT, "scratch_mpjpe_mm", 50.0, protocol=about),
+        record(H2OT, "flops_full", 121),
+    ]
+    session = collect_accuracy(records)
+    assert session is not None
+    assert session.sizes == {"depth": 8, "width": 64}
+    (result,) = session.results.values()
+    assert result.values["flops_full"] == 5
 
 
 # --- metrics that no section knows ---------------------------------------------------------------
