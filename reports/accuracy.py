@@ -1,4 +1,4 @@
-"""The accuracy sections: what each configuration does to the error of one trained trunk."""
+"""The accuracy sections: the error of one trained supernet under each configuration."""
 
 from __future__ import annotations
 
@@ -8,43 +8,36 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from bench.paper import PaperRow, frame_rates, rows
+from bench.paper import PaperRow, about, frame_rates, rows, tables_of
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.units import giga, rounded
+from reports.markdown import picture, with_csv
 from reports.paired import difference, ordering
-from reports.plots import name_of, palette, save
+from reports.plots import palette, save, side_legend, strategies_of
 from reports.results import Results, collect
 
 ERROR, VELOCITY, NOISE = "trunk_mpjpe_mm", "trunk_mpjve_mm", "trunk_frame_noise_px"
 MEAN_POSE = "mean_pose_mpjpe_mm"
 SCRATCH = "scratch_mpjpe_mm"
-_TABLES = (2, 4, 5)
-_TITLES = {
-    2: "token pruning and recovering strategies (Table 2)",
-    4: "numbers of representative tokens r and blocks b (Table 4)",
-    5: "against shorter inputs and against HoT (Table 5)",
-}
+METRICS = (ERROR, VELOCITY, NOISE, MEAN_POSE, SCRATCH)
 _SIZES = ("depth", "heads", "mlp_hidden", "width")
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What one accuracy session found.
+    """Results of one accuracy session.
 
     Attributes:
-        records: by plain configuration (without the trunk's sizes) and metric.
-        results: counts and speed of the trunk's own configurations, by plain configuration.
+        records: by plain configuration (without the supernet's sizes) and metric.
+        results: counts and speed of the supernet's own configurations, by plain configuration.
         rates: Table 9's records by downsampling step, then "none" or "h2ot".
         about: protocol of the records of the tables.
-        sizes: of the trunk.
+        sizes: of the supernet.
     """
 
     records: Mapping[tuple[Case, str], Record]
@@ -62,7 +55,7 @@ class Accuracy:
     def name(self) -> str:
         """Data and weights in a few words, for the heading of a column."""
         return (
-            f"{self.about['dataset']}, trunk of width {self.sizes['width']} trained for "
+            f"{self.about['dataset']}, supernet of width {self.sizes['width']} trained for "
             f"{self.about['steps']} steps"
         )
 
@@ -71,40 +64,42 @@ def divide(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     """Records that belong to an accuracy session, and all others."""
     records = list(records)
     trained = {r.case for r in records if r.metric in (ERROR, NOISE, VELOCITY)}
-    own = [r for r in records if r.case in trained or r.metric in (MEAN_POSE, SCRATCH)]
-    # Figure 7 of the trunk stays with the figures.
-    figures = [r for r in own if r.metric == "selected_frames"]
-    own = [r for r in own if r.metric != "selected_frames"]
-    mine = set(map(id, own))
-    return own, [r for r in records if id(r) not in mine or r in figures]
+
+    def belongs(r: Record) -> bool:
+        if r.metric == "selected_frames":
+            return False  # Figure 7 of the supernet stays with the figures
+        return r.case in trained or r.metric in (MEAN_POSE, SCRATCH)
+
+    return [r for r in records if belongs(r)], [r for r in records if not belongs(r)]
 
 
 def collect_accuracy(records: Sequence[Record]) -> Accuracy | None:
-    """The last session with most views; None without one."""
-    found = [r for r in records if r.metric == ERROR and r.status == "ok"]
-    main = [r for r in found if "@" not in r.case.motion]
+    """The latest weights' session with most views; None without one."""
+    errors = [r for r in records if r.metric == ERROR and r.status == "ok"]
+    main = [r for r in errors if "@" not in r.case.motion]
     if not main:
         return None
     weights = main[-1].protocol["weights"]
     same = [r for r in main if r.protocol["weights"] == weights]
-    best = max(same, key=lambda r: (len(r.values), -same.index(r)))
+    best = max(same, key=lambda r: len(r.values))
     group, motion = best.group, best.case.motion
-    sizes = {name: value for name, value in best.case.options if name in _SIZES}
+    sizes = {item for item in best.case.options if item[0] in _SIZES}
     chosen = [
         r for r in records if r.group == group and r.case.motion == motion and r.status == "ok"
     ]
     about = {**best.protocol, "dataset": _dataset(motion)}
-    results = collect([r for r in records if r.case.motion == motion])
+    # The store may also have full-size hosts, trained from scratch on the same motion.
+    own = [r for r in records if r.case.motion == motion and sizes <= set(r.case.options)]
     rates: dict[int, dict[str, Record]] = {}
-    for r in found:
+    for r in errors:
         if "@" in r.case.motion and r.protocol["weights"] == weights:
             rates.setdefault(r.protocol["step"], {})["h2ot" if r.case.prune else "none"] = r
     return Accuracy(
         {(_plain(r.case), r.metric): r for r in chosen},
-        {_plain(case): result for case, result in results.items()},
+        {_plain(case): result for case, result in collect(own).items()},
         dict(sorted(rates.items())),
         about,
-        sizes,
+        dict(sorted(sizes)),
     )
 
 
@@ -123,123 +118,118 @@ def _dataset(motion: str) -> str:
 
 
 def sections(records: Sequence[Record], folder: Path) -> list[str]:
-    """Everything that the report says of accuracy; files go to the folder."""
-    found = collect_accuracy(records)
+    """All sections on accuracy; writes their files into the folder."""
+    session = collect_accuracy(records)
     parts = []
-    if found is not None:
-        parts += ["## Accuracy of one trunk under every schedule", _about(found, records)]
-        parts += [text for text in [unlearned(found)] if text]
-        for number in _TABLES:
-            parts += _table(number, found, folder)
-        parts += _rates(found, folder)
-        parts += [_actions(found, folder)]
-        name, caption = _plot(found, folder)
-        parts.append(f"![{caption}]({name})\n\n{caption}")
+    if session is not None:
+        parts += ["## Accuracy of one supernet under every schedule", _about(session, records)]
+        parts += [text for text in [unlearned(session)] if text]
+        for number in tables_of("mixste", "seq2seq"):
+            parts += _table(number, session, folder)
+        parts += _rates(session, folder)
+        table, _ = with_csv(by_action(session), folder, "accuracy_actions.csv")
+        parts.append(f"### Accuracy: by action\n\n{table}")
+        parts.append(picture(*_plot(session, folder)))
     return parts + _scratch(records, folder)
 
 
-def _about(found: Accuracy, records: Sequence[Record]) -> str:
-    about = found.about
+def _about(session: Accuracy, records: Sequence[Record]) -> str:
+    about = session.about
     clips = len(set(about["clips"]))
     mean = [r for r in records if r.metric == MEAN_POSE and r.status == "ok"]
-    sizes = ", ".join(f"{name} {value}" for name, value in found.sizes.items())
+    sizes = ", ".join(f"{name} {value}" for name, value in session.sizes.items())
     facts = {
         "Data": about["description"],
         "2D joints": about["detector"],
-        "Weights": f"one elastic trunk ({sizes}; file sha256 {about['weights']}), trained for "
-        f"{about['steps']} steps on {about['learned_from']}, seed {about['seed']}; all rows draw "
-        f"their weights from it, none is trained for itself",
+        "Weights": f"one supernet ({sizes}; file sha256 {about['weights']}), trained for "
+        f"{about['steps']} steps on {about['learned_from']}, seed {about['seed']}; every row is a "
+        f"subnet of it, none is trained by itself",
         "Views": f"{about['views']} views of {about['frames']} frames from {clips} clips of the "
         f"test split, each frame counted once; flip averaged, predicted root zeroed",
     }
     if mean:
         value = rounded(fmean(mean[-1].values), 1)
-        facts["Knowing nothing"] = f"the training set's mean pose has an error of {value} mm"
+        facts["Mean pose"] = (
+            f"always predicting the training set's mean pose has an error of {value} mm"
+        )
     lines = "\n".join(f"- {name}: {text}" for name, text in facts.items())
     return (
         f"{lines}\n\nThe errors are of this data, these weights and a modelled detector; the "
-        "paper's are of Human3.6M, CPN and full-size models trained row by row. The two are never "
-        "compared as numbers; only whether the rows come in the same order is asked. Differences "
-        "are taken view by view, with 95% bootstrap intervals over source clips; *detectable* is "
-        "the smallest true difference that this sample would find in 4 of 5 cases at 5%. For the "
-        "order, intervals hold for all pairs of a table at once."
+        "paper's are of Human3.6M, CPN and full-size models trained row by row. The values are not "
+        "compared with the paper's; only the order of the rows is. Differences are computed view "
+        "by view, with 95% bootstrap intervals over source clips; *detectable* is the smallest "
+        "true difference that this sample would detect in 4 of 5 cases at 5%. For the order, "
+        "intervals hold for all pairs of a table at once."
     )
 
 
 _UNLEARNED = 1.5
-"""HoT's error over the baseline's from which on TRA is said to be unlearned."""
+"""Least ratio of HoT's error to the baseline's at which the report calls TRA not learned."""
 
 
-def unlearned(found: Accuracy) -> str:
-    """A warning where the trunk's TRA is far behind all else; empty otherwise."""
-    hot, plain = found.values(_MAIN["HoT"]), found.values(_MAIN["no pruning"])
+def unlearned(session: Accuracy) -> str:
+    """A warning where TRA is not learned in the supernet; empty otherwise."""
+    hot, plain = session.values(MAIN["HoT"]), session.values(MAIN["no pruning"])
     if not hot or not plain or fmean(hot) < _UNLEARNED * fmean(plain):
         return ""
     times = rounded(fmean(hot) / fmean(plain), 1)
     return (
-        f"**TRA is not learned in these weights.** HoT errs {times} times as much as the baseline: "
-        "under this budget the cross attention of TRA has not learned to tell frames apart. "
-        "Differences of rows with TRA speak of this training, not of TRA, TPC, TPA or TPMo; only "
-        "rows without pruning and rows with TRI can be compared with one another."
+        f"**TRA is not learned in these weights.** HoT's error is {times} times the baseline's: "
+        "under this budget the cross attention of TRA has not learned to distinguish frames. "
+        "Differences between rows with TRA are due to this training, not to TRA, TPC, TPA or TPMo; "
+        "only rows without pruning and rows with TRI can be compared with one another."
     )
 
 
-def _table(number: int, found: Accuracy, folder: Path) -> list[str]:
+def _table(number: int, session: Accuracy, folder: Path) -> list[str]:
     printed = rows(number)
-    base = found.values(next((row.case() for row in printed), None))
-    full = found.values(Case(host="mixste", frames=243))
-    base = full or base
-    if base is None:
-        return []
+    base = session.values(MAIN["no pruning"]) or session.values(printed[0].case())
     lines = []
-    seen: dict[Case, tuple[float, tuple[float, ...]]] = {}
+    by_case: dict[Case, tuple[float, tuple[float, ...]]] = {}
     for row in printed:
         case = row.case()
-        values = found.values(case)
-        if case is None or values is None:
-            continue
-        seen.setdefault(case, (float(row.cells["mpjpe_mm"]), values))
-        lines.append(_line(row, case, values, base, found))
-    sheet = pd.DataFrame(lines)
-    name = f"accuracy_table_{number}.csv"
-    sheet.to_csv(folder / name, index=False)
+        values = session.values(case)
+        if case is not None and values is not None and base is not None:
+            by_case.setdefault(case, (float(row.cells["mpjpe_mm"]), values))
+            lines.append(_line(row, case, values, base, session))
+    if not lines:
+        return []
     order = ordering(
-        [paper for paper, _ in seen.values()],
-        [values for _, values in seen.values()],
-        found.about["clips"],
+        [paper for paper, _ in by_case.values()],
+        [values for _, values in by_case.values()],
+        session.about["clips"],
     )
     sentence = (
         f"Of the {order.holds + order.reversed + order.open} pairs of configurations that the "
-        f"paper's Table {number} orders, {order.holds} come in the same order here, "
-        f"{order.reversed} in the opposite one and {order.open} cannot be told apart: the paper's "
+        f"paper's Table {number} orders, {order.holds} have the same order here, "
+        f"{order.reversed} the opposite one and {order.open} cannot be distinguished: the paper's "
         f"ordering **{order.verdict}**."
     )
-    text = sheet.to_markdown(index=False, disable_numparse=True)
-    return [f"### Accuracy: {_TITLES[number]}", text, sentence, f"[{name}]({name})"]
+    table, link = with_csv(pd.DataFrame(lines), folder, f"accuracy_table_{number}.csv")
+    title = f"### Accuracy: {about(number)['title']} (Table {number})"
+    return [title, table, sentence, link]
 
 
 def _line(
-    row: PaperRow, case: Case, values: Sequence[float], base: Sequence[float], found: Accuracy
+    row: PaperRow, case: Case, values: Sequence[float], base: Sequence[float], session: Accuracy
 ) -> dict[str, str]:
-    gap = difference(values, base, found.about["clips"])
-    result = found.results.get(case)
+    gap = difference(values, base, session.about["clips"])
+    result = session.results.get(case)
     has = result.values if result is not None else {}
     same = values is base
     return {
         "row": str(row.number),
-        "pruning + recovering": name_of(case),
+        "pruning + recovering": strategies_of(case),
         "F": str(case.frames),
         "r": ", ".join(map(str, case.r)) or "–",
         "b": ", ".join(map(str, case.b)) or "–",
         "flops_full (G)": giga(has["flops_full"], 2) if "flops_full" in has else "not measured",
         "clips/s": rounded(has["clips_per_s"], 1) if "clips_per_s" in has else "not measured",
         "MPJPE (mm)": rounded(fmean(values), 2),
-        "to the baseline (mm) [95%]": "–"
-        if same
-        else f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+        "to the baseline (mm) [95%]": "–" if same else str(gap),
         "detectable (mm)": "–" if same else rounded(gap.detectable, 2),
-        "MPJVE (mm/frame)": _mean(found.values(case, VELOCITY)),
-        "FN (px)": _mean(found.values(case, NOISE)),
+        "MPJVE (mm/frame)": _mean(session.values(case, VELOCITY)),
+        "FN (px)": _mean(session.values(case, NOISE)),
         "paper, Human3.6M (mm)": row.cells["mpjpe_mm"],
     }
 
@@ -248,14 +238,14 @@ def _mean(values: Sequence[float] | None, digits: int = 2) -> str:
     return rounded(fmean(values), digits) if values else "not measured"
 
 
-def _rates(found: Accuracy, folder: Path) -> list[str]:
-    """Table 9: the same stretches of motion at four frame rates."""
-    whole = {d: pair for d, pair in found.rates.items() if len(pair) == 2}
-    if not whole:
+def _rates(session: Accuracy, folder: Path) -> list[str]:
+    """Table 9: the same segments of motion at four frame rates."""
+    complete = {d: pair for d, pair in session.rates.items() if len(pair) == 2}
+    if not complete:
         return []
     printed = frame_rates()
     lines = []
-    for step, pair in whole.items():
+    for step, pair in complete.items():
         none, pruned = pair["none"], pair["h2ot"]
         gap = difference(pruned.values, none.values, none.protocol["clips"])
         paper = printed.get(rounded(50 / step, 1))
@@ -264,59 +254,50 @@ def _rates(found: Accuracy, folder: Path) -> list[str]:
                 "frame rate (Hz)": rounded(50 / step, 1),
                 "no pruning (mm)": rounded(fmean(none.values), 2),
                 "H2OT (mm)": rounded(fmean(pruned.values), 2),
-                "difference (mm) [95%]": f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]",
+                "difference (mm) [95%]": str(gap),
                 "detectable (mm)": rounded(gap.detectable, 2),
                 "paper, Human3.6M, retrained (mm)": " / ".join(paper) if paper else "–",
             }
         )
-    sheet = pd.DataFrame(lines)
-    sheet.to_csv(folder / "accuracy_table_9.csv", index=False)
-    first = next(iter(whole.values()))["none"]
+    first = next(iter(complete.values()))["none"]
     return [
         "### Accuracy: frame rates (Table 9)",
         f"{first.protocol['description']} {len(first.values)} views of the test split, the same "
-        "stretches at each rate; one trunk, not retrained for a rate.",
-        sheet.to_markdown(index=False, disable_numparse=True),
-        "[accuracy_table_9.csv](accuracy_table_9.csv)",
+        "segments at each rate; one supernet, not retrained for a rate.",
+        *with_csv(pd.DataFrame(lines), folder, "accuracy_table_9.csv"),
     ]
 
 
-_MAIN = {
+MAIN = {
     "no pruning": Case(host="mixste", frames=243),
     "HoT": Case(host="mixste", frames=243, prune="tpc", recover="tra", r=(81,), b=(3,)),
     "H2OT": Case(host="mixste", frames=243, prune="tps", recover="tri", r=(121, 81), b=(0, 3)),
 }
 
 
-def _actions(found: Accuracy, folder: Path) -> str:
-    sheet = by_action(found)
-    sheet.to_csv(folder / "accuracy_actions.csv", index=False)
-    return f"### Accuracy: by action\n\n{sheet.to_markdown(index=False, disable_numparse=True)}"
-
-
-def by_action(found: Accuracy) -> pd.DataFrame:
+def by_action(session: Accuracy) -> pd.DataFrame:
     """MPJPE in millimetres of the main configurations, one line per action."""
-    actions = found.about["actions"]
+    actions = session.about["actions"]
     lines = []
     for action in [*dict.fromkeys(actions), "all"]:
         chosen = [i for i, a in enumerate(actions) if action in (a, "all")]
         line = {"action": action.replace("_", " "), "views": str(len(chosen))}
-        for name, case in _MAIN.items():
-            values = found.values(case)
+        for name, case in MAIN.items():
+            values = session.values(case)
             line[f"{name} (mm)"] = _mean([values[i] for i in chosen] if values else None, 1)
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
+def _plot(session: Accuracy, folder: Path) -> tuple[str, str]:
     lines = []
-    for (case, metric), record in found.records.items():
-        result = found.results.get(case)
+    for (case, metric), record in session.records.items():
+        result = session.results.get(case)
         if metric != ERROR or result is None:
             continue
         lines.append(
             {
-                "strategies": name_of(case),
+                "strategies": strategies_of(case),
                 "MPJPE": fmean(record.values),
                 "flops": result.values.get("flops_full", float("nan")) / 1e9,
                 "speed": result.values.get("clips_per_s", float("nan")),
@@ -337,13 +318,13 @@ def _plot(found: Accuracy, folder: Path) -> tuple[str, str]:
             style="frames", s=80, ax=axis, legend=axis is axes[0][-1],
         )  # fmt: skip
         axis.set(xlabel=label, ylabel="MPJPE (mm)")
-    axes[0][-1].legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
-    figure.suptitle(found.name, fontsize=11)
+    side_legend(axes[0][-1])
+    figure.suptitle(session.name, fontsize=11)
     save(figure, folder, "accuracy.png")
     return (
         "accuracy.png",
-        f"Error against FLOPs and against measured speed of the trunk's own configurations "
-        f"({found.name}); not comparable with the paper's errors on Human3.6M.",
+        f"Error against FLOPs and against measured speed of the supernet's own configurations "
+        f"({session.name}); not comparable with the paper's errors on Human3.6M.",
     )
 
 
@@ -360,7 +341,7 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
         bases = {r.part: r for r in own if r.case == case.baseline}
         both = sorted(set(mine) & set(bases))
         line = {
-            "configuration": f"{case.host} {name_of(case)}",
+            "configuration": f"{case.host} {strategies_of(case)}",
             "seeds": str(len(mine)),
             "MPJPE (mm), per seed": ", ".join(rounded(fmean(r.values), 1) for r in mine.values()),
         }
@@ -369,29 +350,24 @@ def _scratch(records: Sequence[Record], folder: Path) -> list[str]:
             base = [v for s in both for v in bases[s].values]
             clips = [c for s in both for c in mine[s].protocol["clips"]]
             gap = difference(ours, base, clips)
-            line["to the baseline (mm) [95%]"] = (
-                f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
-            )
+            line["to the baseline (mm) [95%]"] = str(gap)
             line["detectable (mm)"] = rounded(gap.detectable, 2)
         lines.append(line)
-    sheet = pd.DataFrame(lines).fillna("–")
-    sheet.to_csv(folder / "accuracy_scratch.csv", index=False)
     about, where = own[-1].protocol, own[-1].environment
     machine = where.get("gpu") or where.get("cpu", "")
     return [
         "## Full-size hosts trained from scratch",
         f"{about['description']} Budget of every row: {about['budget']}; {machine}. "
         f"{about['views']} views of the test split, flip averaged, predicted root zeroed. "
-        "Intervals are over clips and say nothing of the spread between seeds.",
-        sheet.to_markdown(index=False, disable_numparse=True),
-        "[accuracy_scratch.csv](accuracy_scratch.csv)",
+        "Intervals are over clips and do not include the spread between seeds.",
+        *with_csv(pd.DataFrame(lines).fillna("–"), folder, "accuracy_scratch.csv"),
     ]
 
 
-def fill(found: Accuracy | None, column: str, case: Case | None) -> str:
-    """Text for a cell of the paper's tables; empty if nothing is known."""
+def fill(session: Accuracy | None, column: str, case: Case | None) -> str:
+    """Text for a cell of the paper's tables; empty without a value."""
     metric = {"mpjpe_mm": ERROR, "frame_noise": NOISE}.get(column)
-    if found is None or metric is None or case is None:
+    if session is None or metric is None or case is None:
         return ""
-    values = found.values(case, metric)
+    values = session.values(case, metric)
     return "" if values is None else _mean(values)

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import animation, style
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from bench.data.readers.keypoints import Keypoints
@@ -27,17 +31,15 @@ _BONES = [(parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0
 
 
 def check_target(path: Path, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Where to draw: a GIF in place of an MP4 where ffmpeg is not installed.
+    """The path to draw to: a GIF instead of an MP4 where ffmpeg is not installed.
 
     Args:
-        path: as the user gave it.
-        say: takes a line where another file is drawn.
+        path: as the user wrote it.
+        say: called with a line where another file is drawn.
 
     Raises:
         UsageError: if the suffix is another, or there is no such folder.
     """
-    from matplotlib import animation
-
     if path.suffix not in (".gif", ".mp4"):
         raise UsageError(f"--animate writes .gif or .mp4, got {path}")
     if not path.parent.is_dir():
@@ -51,12 +53,11 @@ def check_target(path: Path, say: Callable[[str], None] = lambda line: None) -> 
 def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit: str) -> str:
     """Draw the 2D input and the 3D poses side by side, with axes that do not move.
 
-    The 3D is seen a little from above and from the side of the camera, which is taken to stand
-    level. The lowest joint of every frame is put on the ground, since the poses say nothing of
-    where the body is.
+    The 3D view is from slightly above and beside the camera, which is assumed to be level. The
+    lowest joint of every frame is put on the ground, since the poses have no global position.
 
     Args:
-        path: a .gif, or a .mp4 where ffmpeg is installed; appears whole or not at all.
+        path: a .gif, or a .mp4 where ffmpeg is installed; written atomically.
         poses: (T, 17, 3), camera axes (x right, y down, z away).
         keypoints: the input, T frames.
         fps: frames per second of the video.
@@ -68,17 +69,12 @@ def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit:
     Raises:
         UsageError: if the file cannot be written.
     """
-    from matplotlib import animation, style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     stride = max(-(-len(poses) // _MAX_FRAMES), math.ceil(fps / _FRAME_RATES[1]))
     rate = max(fps / stride, _FRAME_RATES[0])
     chosen = range(0, len(poses), stride)
     bodies = _standing(poses[::stride])
     with style.context("default"):
         figure = Figure(figsize=(8, 4), dpi=96)
-        FigureCanvasAgg(figure)
         flat = _flat(figure.add_axes((0.06, 0.09, 0.40, 0.78)), keypoints.pixels[::stride])
         deep = _deep(figure.add_axes((0.48, 0.0, 0.52, 0.9), projection="3d"), bodies, unit)
         label = figure.text(0.5, 0.965, "", ha="center", va="top", fontsize=9)
@@ -99,7 +95,7 @@ def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit:
 
 
 def _colours() -> list[str]:
-    """Of each bone, by the side of its lower joint."""
+    """Colour of each bone, by the side of its lower joint."""
     sides = {**dict.fromkeys(LEFT, "left"), **dict.fromkeys(RIGHT, "right")}
     return [_SIDES[sides.get(joint, "middle")] for _, joint in _BONES]
 
@@ -114,8 +110,6 @@ def _standing(poses: Array) -> Array:
 
 def _flat(axes: Any, pixels: Array) -> Any:
     """Axes around all of the input, and the lines in them."""
-    from matplotlib.collections import LineCollection
-
     low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
     (x, y), half = (low + high) / 2, max(0.55 * float((high - low).max()), 1.0)
     axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half), aspect="equal")
@@ -129,8 +123,6 @@ def _flat(axes: Any, pixels: Array) -> Any:
 
 def _deep(axes: Any, bodies: Array, unit: str) -> Any:
     """Axes that hold every body, and the lines in them."""
-    from mpl_toolkits.mplot3d.art3d import Line3DCollection  # type: ignore[import-untyped]
-
     reach = 1.05 * max(float(np.abs(bodies[..., :2]).max()), float(bodies[..., 2].max()) / 2, 1e-6)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(0, 2 * reach))
     axes.set_box_aspect((1, 1, 1), zoom=1.1)

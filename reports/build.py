@@ -1,4 +1,4 @@
-"""Write the report: markdown, a CSV beside each table, and the pictures."""
+"""Write the report: markdown, a CSV file for each table, and the pictures."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any
 
 import pandas as pd
 
-from bench.paper import TABLES, cases, rows
-from bench.records import roofline_bound, store
+from bench.paper import TABLES, about, cases
+from bench.records import store
 from bench.records.case import Case
 from bench.records.environment import differences
 from bench.records.errors import UsageError
 from bench.records.record import Record
 from bench.records.units import rounded
-from reports import energy, peer, plots, roofline, runtimes, streaming
-from reports.accuracy import collect_accuracy, divide, sections
-from reports.extra_tables import ONLY_CSV, batches, breakdown, further
-from reports.figures import SHOWN_AS_FIGURES, draw_figures
-from reports.results import Results, collect
-from reports.tables import Table, paper_table
-
-_TITLES = {
-    2: "Table 2: token pruning and recovering strategies",
-    3: "Table 3: inference pipelines",
-    4: "Table 4: numbers of representative tokens r and blocks b",
-    5: "Table 5: against shorter inputs and against HoT",
-    6: "Table 6: number of recovered frames f",
-    7: "Table 7: hosts",
-}
+from reports import (
+    accuracy,
+    energy,
+    extra_tables,
+    figures,
+    other,
+    peer,
+    plots,
+    roofline,
+    runtimes,
+    streaming,
+)  # fmt: skip
+from reports.markdown import picture, with_csv
+from reports.results import ENDED, PARTS, Results, collect
+from reports.tables import columns, paper_table
 
 
 def build(
@@ -44,23 +44,23 @@ def build(
     Args:
         records_path: written by ``python -m bench run``.
         out: folder for the report; made if absent.
-        others: more such files; of what is in several, the first counts.
-        force: put records of different environments side by side all the same.
+        others: more such files; of records that are in several, the first counts.
+        force: put records of different environments side by side nevertheless.
 
     Returns:
         The markdown file.
 
     Raises:
-        UsageError: if the records cannot be read or the folder not written, or if
-            they are of different environments, saying how these differ.
+        UsageError: if the records cannot be read or the folder not written, or if they are of
+            different environments; names the differences.
     """
-    found: dict[Any, Record] = {}
+    by_identity: dict[Any, Record] = {}
     for path in (records_path, *others):
         for record in store.read(path):
-            found.setdefault(record.identity, record)
-    records = list(found.values())
+            by_identity.setdefault(record.identity, record)
+    records = list(by_identity.values())
     if not records:
-        raise UsageError(f"{records_path} holds no records yet; run `python -m bench run` first.")
+        raise UsageError(f"{records_path} has no records yet; run `python -m bench run` first.")
     differ = differences(records)
     if differ and not force:
         raise UsageError(
@@ -80,52 +80,56 @@ def build(
 
 
 def _write(records: Sequence[Record], folder: Path) -> str:
-    streams, apart = streaming.divide([r for r in records if r.metric not in _APART])
-    joules, apart = energy.divide(apart)
-    trained, plain = divide(apart)
-    accuracy = collect_accuracy(trained)
+    trained, plain = accuracy.divide([r for r in records if r.metric not in _APART])
+    supernet = accuracy.collect_accuracy(trained)
     results = collect(plain)
-    setting = _main_setting(plain or trained or streams or joules or records)
-    tables = [paper_table(number, results, setting, accuracy) for number in TABLES]
-    tables = [table for table in tables if _any_ours(table)]
-    standing = {replace(case, **setting) for case in cases(TABLES)}
-    # An evaluation of accuracy alone has nothing to show in the columns of that sheet.
+    setting = _main_setting(plain or trained or records)
+    tables = [paper_table(number, results, setting, supernet) for number in TABLES]
+    tables = [table for table in tables if table.measured]
+    in_tables = {replace(case, **setting) for case in cases(TABLES)}
     others = [
         r
-        for c, r in results.items()
-        if c not in standing and ({*r.values, *r.reasons} - set(SHOWN_AS_FIGURES))
+        for case, r in results.items()
+        if case not in in_tables and not {*r.values, *r.reasons}.isdisjoint(extra_tables.METRICS)
     ]
-    legend = _LEGEND + (_TRAINED if accuracy is not None else _UNTRAINED)
+    legend = _LEGEND + (_TRAINED if supernet is not None else _UNTRAINED)
     parts = ["# H2OT ablation report", _heading(records, results, setting), legend]
     for table in tables:
         name = f"table_{table.number}.csv"
         table.csv().to_csv(folder / name, index=False)
-        parts += [f"## {_TITLES[table.number]}", table.markdown(), f"Every cell: [{name}]({name})"]
+        title = f"## Table {table.number}: {about(table.number)['title']}"
+        parts += [title, table.markdown(), f"Every cell: [{name}]({name})"]
     if others:
-        sheet = further(others)
-        sheet.to_csv(folder / "further.csv", index=False)
-        parts += [
-            "## Further configurations",
-            sheet.drop(columns=list(ONLY_CSV)).to_markdown(index=False),
-            "[further.csv](further.csv)",
-        ]
+        sheet = extra_tables.further(others)
+        parts.append("## Further configurations")
+        parts += with_csv(sheet, folder, "further.csv", hidden=extra_tables.ONLY_CSV, texts=False)
     pictures = plots.draw(
         {c: r for c, r in results.items() if _setting(c) == setting},
         folder,
         _plot_title(records, setting),
     )
     if pictures:
-        parts.append("## Plots")
-        parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in pictures]
+        parts += ["## Plots", *(picture(*one) for one in pictures)]
     parts += _batches(results, folder, records, setting)
-    parts += streaming.section(streams, folder)
-    parts += energy.section(joules, folder)
-    parts += roofline.section(records, folder)
-    parts += runtimes.section(records, folder)
-    parts += peer.section(records, folder)
-    parts += sections(trained, folder)
+    for module in _SECTIONS:
+        parts += module.section(records, folder)
+    parts += accuracy.sections(trained, folder)
     parts += _figures(records, folder)
     parts += _breakdown(results, setting, folder)
+    cells = {
+        (replace(case, **setting), metric)
+        for table in tables
+        for row in table.rows
+        if (case := row.case()) is not None
+        for column in columns(row)
+        for metric in column.used
+    } | {(r.case, metric) for r in others for metric in extra_tables.METRICS}
+    cells |= {(r.case, "flops_full") for r in trained}
+    shown = {*_ALWAYS_SHOWN, *(metric for _, metric in cells)}
+    hidden = [
+        r for r in records if r.metric not in _ALWAYS_SHOWN and (r.case, r.metric) not in cells
+    ]
+    parts += other.section(hidden, folder, shown)
     parts += _failures(records)
     text = "\n\n".join(parts) + "\n"
     (folder / "ablation.md").write_text(text, encoding="utf-8")
@@ -133,30 +137,38 @@ def _write(records: Sequence[Record], folder: Path) -> str:
 
 
 _LEGEND = """Each cell shows, one below the other, **the paper's value**, **ours**, and the \
-difference. Parameters and FLOPs are deterministic and compared as they are (Δ). Speed and memory \
-are of another machine than the paper's RTX 3090, so only the change against the baseline row is \
+difference. Parameters and FLOPs are deterministic and compared directly (Δ). Speed and memory are \
+of another machine than the paper's RTX 3090, so only the change against the baseline row is \
 compared (Δ of change, in percentage points); the paper's own repeats of one configuration differ \
-by 5% in speed. A superscript leads to a note below the table. FPS/Frame is the paper's name for \
+by 5% in speed. A superscript refers to a note below the table. FPS/Frame is the paper's name for \
 clips per second at batch 1: one clip gives F output frames, so output frames per second are F \
-times as many. After ± stands half the 95% interval of the median over rounds, as a share of it; \
-speed-ups are medians over rounds of baseline latency / latency, both taken in turn, each in a \
-process of its own, with the 95% interval of the ratio in brackets, in percent. Intervals allow \
-for serial correlation; fewer than six rounds have "no interval". Outliers count like all other \
-samples. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
-`flops_full` counts every product. GPU Memory is answered by an estimate of the peak of a training \
-step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN is in pixels \
-between detector and clean projection; the detector is a model whose noise is calibrated to the \
-paper's value for all frames, so only its differences from row to row are a result."""
-_UNTRAINED = """ Nothing is said of accuracy: the paper's MPJPE is on Human3.6M with trained \
-weights, which these runs do not have; `python -m bench accuracy` measures that of a shipped \
-trunk."""
+times as many. The number after ± is half the 95% interval of the median over rounds, relative to \
+the median; speed-ups are medians over rounds of baseline latency / latency, both timed in turn, \
+each in its own process, with the 95% interval of the ratio in brackets, in percent. Intervals \
+allow for serial correlation; fewer than six rounds have "no interval". Outliers count like all \
+other samples. `flops_paper` (column FLOPs) counts as the paper does, without attention products; \
+`flops_full` counts every product. GPU Memory, where no GPU measured it, is an estimate of the \
+peak of a training step at batch 4 in GiB: fp32, AdamW, fused attention, no allocator overhead. FN \
+is in pixels between detector and clean projection; the detector is a model whose noise is \
+calibrated to the paper's value for all frames, so only differences between rows are a result."""
+_UNTRAINED = """ Accuracy is not measured: the paper's MPJPE is on Human3.6M with trained weights, \
+which these runs do not have; `python -m bench accuracy` measures that of the shipped supernet."""
 _TRAINED = """ Speed and memory are of full-size models with untrained weights; MPJPE and FN are \
-of a small trained trunk on other data than Human3.6M, as their headings say, and not comparable \
-with the paper's values."""
+of a small trained supernet on other data than Human3.6M, as their headings state, and not \
+comparable with the paper's values."""
 
 
-# Metrics of sections that sum up their own records.
-_APART = {*roofline_bound.METRICS, *peer.METRICS, *runtimes.METRICS}
+_SECTIONS = (streaming, energy, roofline, runtimes, peer)
+"""Modules with a section of their own: ``METRICS``, which no other one reads, and ``section``."""
+_APART = {metric for module in _SECTIONS for metric in module.METRICS}
+_ALWAYS_SHOWN = {
+    *_APART,
+    *accuracy.METRICS,
+    *figures.METRICS,
+    *PARTS,
+    ENDED,
+    extra_tables.BY_MODULE,
+}
 
 
 def _setting(case: Case) -> dict[str, Any]:
@@ -165,13 +177,9 @@ def _setting(case: Case) -> dict[str, Any]:
 
 
 def _main_setting(records: Sequence[Record]) -> dict[str, Any]:
-    """The setting of most records, in which the paper's tables are answered."""
+    """The setting of most records, in which the paper's tables are filled."""
     counts = Counter(tuple(_setting(record.case).items()) for record in records)
     return dict(counts.most_common(1)[0][0])
-
-
-def _any_ours(table: Table) -> bool:
-    return any(cell.ours for cells in table.cells for cell in cells.values())
 
 
 def _heading(
@@ -203,17 +211,17 @@ def _heading(
         f"{setting['batch']}, eager, untrained weights",
         "Input": described,
         "Timing": f"{timed} configurations, {spread} interleaved rounds each, {sessions} "
-        f"session{'s' if sessions > 1 else ''}{_how_well(list(results.values()))}",
+        f"session{'s' if sessions > 1 else ''}{_precision(list(results.values()))}",
     }
     if not any(r.rounds or "param_count" in r.values for r in results.values()):
         del facts["Setting of the tables"], facts["Timing"]  # no full-size model was measured
     return "\n".join(f"- {name}: {text}" for name, text in facts.items())
 
 
-def _how_well(results: Sequence[Results]) -> str:
-    """How well the latencies are known, and what is to be said of their sampling."""
+def _precision(results: Sequence[Results]) -> str:
+    """The precision of the latencies, and remarks on their sampling."""
     timed = [r for r in results if r.samples]
-    widths = [100 * r.known["latency_s"].width for r in timed]
+    widths = [100 * r.estimates["latency_s"].width for r in timed]
     known = sorted(w for w in widths if w < float("inf"))
     parts = []
     if known:
@@ -226,8 +234,8 @@ def _how_well(results: Sequence[Results]) -> str:
         parts.append(f"{sum(r.outliers for r in timed)} of {every} samples are outliers, kept")
     short = [r for r in timed if r.ended in ("budget", "rounds")]
     if short:
-        parts.append(f"budget or greatest number of rounds ended {len(short)} before they were "
-                     "known as well as asked for")  # fmt: skip
+        parts.append(f"budget or number of rounds ended {len(short)} before they were as precise "
+                     "as requested")  # fmt: skip
     bound = [r.case.label for r in timed if r.host_bound]
     if bound:
         parts.append(f"the GPU waits for the host (wall time over 10% above its own) in "
@@ -252,61 +260,50 @@ def _batches(
     setting: Mapping[str, Any],
 ) -> list[str]:
     """Speed and memory of the cases that were timed at several batch sizes."""
-    chosen = batches(results)
+    chosen = extra_tables.batches(results)
     if not chosen:
         return []
-    sheet = further(list(chosen.values()))
-    sheet.to_csv(folder / "batch_size.csv", index=False)
+    sheet = extra_tables.further(list(chosen.values()))
+    shown = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
+    shown.append("inference memory (GiB)")
+    hidden = [str(column) for column in sheet if column not in shown]
     name, caption = plots.draw_batches(chosen, folder, _plot_title(records, setting, batch=False))
-    columns = ["case", "batch", "device", "precision", "clips/s", "speed-up"]
-    columns.append("inference memory (GiB)")
-    return [
-        "## Batch size",
-        sheet[columns].to_markdown(index=False),
-        "[batch_size.csv](batch_size.csv)",
-        f"![{caption}]({name})",
-    ]
+    table = with_csv(sheet, folder, "batch_size.csv", hidden=hidden, texts=False)
+    return ["## Batch size", *table, f"![{caption}]({name})"]
 
 
 def _figures(records: Sequence[Record], folder: Path) -> list[str]:
-    pictures = draw_figures(records, folder)
-    if not pictures:
-        return []
-    return ["## Figures", *(f"![{caption}]({name})\n\n{caption}" for name, caption in pictures)]
+    pictures = figures.draw_figures(records, folder)
+    return ["## Figures", *(picture(*one) for one in pictures)] if pictures else []
 
 
 def _breakdown(
     results: Mapping[Case, Results], setting: Mapping[str, Any], folder: Path
 ) -> list[str]:
-    """Per-module FLOPs of the first rows of Table 4: baseline, HoT, H2OT."""
-    chosen = []
-    for row in (rows(4)[0], rows(4)[1], rows(4)[3]):
-        case = row.case()
-        result = results.get(replace(case, **setting)) if case is not None else None
-        if result is not None:
-            chosen.append(result)
-    chosen = [r for r in chosen if "flops_full_by_module" in r.by_label]
+    """FLOPs of MixSTE, HoT and H2OT by module."""
+    every = (results.get(replace(case, **setting)) for case in accuracy.MAIN.values())
+    chosen = [r for r in every if r is not None and extra_tables.BY_MODULE in r.by_label]
     if not chosen:
         return []
-    sheet = breakdown(chosen)
+    sheet = extra_tables.breakdown(chosen)
     sheet.to_csv(folder / "flops_by_module.csv")
     return [
         "## FLOPs by module",
-        "flops_full in G; the line `host` is what choosing frames itself adds. The whole tree "
-        "stands in the record file.",
+        "flops_full in G; the line `host` is the selection of frames itself. The whole tree is in "
+        "the record file.",
         sheet.to_markdown(),
         "[flops_by_module.csv](flops_by_module.csv)",
     ]
 
 
 def _failures(records: Sequence[Record]) -> list[str]:
-    """Every record without a value, so that no empty cell goes unexplained."""
+    """Every record without a value and its reason: each empty cell has an explanation."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for r in records:
         if r.status != "ok":
-            cases = lines.setdefault((r.metric, r.status, r.reason), [])
-            if r.case.label not in cases:
-                cases.append(r.case.label)
+            labels = lines.setdefault((r.metric, r.status, r.reason), [])
+            if r.case.label not in labels:
+                labels.append(r.case.label)
     if not lines:
         return []
     sheet = pd.DataFrame(

@@ -10,27 +10,20 @@ import pandas as pd
 
 from bench.records.record import Record
 from bench.records.units import rounded
+from reports.markdown import with_csv
 
-METRIC = "energy_per_frame_j"
+METRICS = ("energy_per_frame_j",)
 
-_LEGEND = """Joules per output frame from a counter of the hardware, less what idling took just \
-before; the median of the windows, with the least and the most. *Updates* is how often the counter \
-was seen to change in the window with fewest; fewer than ten are refused."""
-
-
-def divide(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Records of energy, and all others."""
-    return (
-        [r for r in records if r.metric == METRIC],
-        [r for r in records if r.metric != METRIC],
-    )
+_LEGEND = """Joules per output frame from a hardware counter, minus the idle power measured just \
+before; the median of the windows, with minimum and maximum. *Updates* is the number of changes of \
+the counter in the window with fewest; fewer than ten are refused."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:
     """The section "Energy" with ``energy.csv`` in the folder; nothing without such values."""
     lines = []
     for r in records:
-        if r.metric == METRIC and r.status == "ok":
+        if r.metric in METRICS and r.status == "ok":
             idle = median(r.protocol["idle_w"])
             spread = f"{rounded(1e3 * min(r.values), 2)} to {rounded(1e3 * max(r.values), 2)}"
             lines.append(
@@ -47,6 +40,5 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
             )
     if not lines:
         return []
-    sheet = pd.DataFrame(lines)
-    sheet.to_csv(folder / "energy.csv", index=False)
-    return ["## Energy", _LEGEND, sheet.to_markdown(index=False), "[energy.csv](energy.csv)"]
+    table = with_csv(pd.DataFrame(lines), folder, "energy.csv", texts=False)
+    return ["## Energy", _LEGEND, *table]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,75 +11,76 @@ import pandas as pd
 from bench.records.case import Case
 from bench.records.units import giga, millions, rounded
 from reports.intervals import ends, factor, spread
-from reports.results import Results
-from reports.tables import GIB, why_not
+from reports.markdown import gib
+from reports.results import PARTS, Results
+from reports.tables import why_not
 
+BY_MODULE = "flops_full_by_module"
 _INFERENCE_MEMORY = ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
+
+
+METRICS = (
+    "param_count", "flops_paper", "flops_full", *PARTS, "training_peak_estimated_bytes",
+    *_INFERENCE_MEMORY,
+)  # fmt: skip
+"""What :func:`further` shows."""
 
 
 def _text(result: Results, metric: str, text: Callable[[float], str]) -> str:
     return text(result.values[metric]) if metric in result.values else why_not(result, metric)
 
 
-def breakdown(results: Iterable[Results], depth: int = 2) -> pd.DataFrame:
+def breakdown(results: Iterable[Results]) -> pd.DataFrame:
     """flops_full by part of the model, in G, one column per case."""
     columns = {}
     for result in results:
         parts: dict[str, float] = {}
-        for path, flops in result.by_label.get("flops_full_by_module", {}).items():
-            name = ".".join(path.split(".")[:depth]) or "(loop)"
+        for path, flops in result.by_label.get(BY_MODULE, {}).items():
+            name = ".".join(path.split(".")[:2]) or "(loop)"
             parts[name] = parts.get(name, 0) + flops / 1e9
         columns[result.case.label] = parts
-    table = pd.DataFrame(columns).fillna(0.0)
-    return table.map(lambda v: rounded(v, 3))
+    return pd.DataFrame(columns).fillna(0.0).map(lambda v: rounded(v, 3))
 
 
 ONLY_CSV = (
     "clips/s low", "clips/s high", "speed-up low", "speed-up high", "rounds", "samples", "outliers",
 )  # fmt: skip
-"""Columns of :func:`further` that a markdown table has no room for."""
+"""Columns of :func:`further` that only the CSV file has."""
 
 
 def further(results: Sequence[Results]) -> pd.DataFrame:
-    """Cases that stand in no table of the paper."""
-    lines = []
-    for r in results:
-        line = {"case": r.case.label, "batch": str(r.case.batch), "device": r.case.device}
-        line["precision"], line["input"] = r.case.dtype, r.case.motion
-        line["Param (M)"] = _text(r, "param_count", millions)
-        line["flops_paper (G)"] = _text(r, "flops_paper", giga)
-        line["flops_full (G)"] = _text(r, "flops_full", giga)
-        speed = r.known.get("clips_per_s")
-        line["clips/s"] = _text(r, "clips_per_s", lambda v: rounded(v, 2))
-        line["clips/s"] += f" {spread(speed)}" if speed is not None else ""
-        line["speed-up"] = factor(r.speed) if r.speed is not None else "not measured"
-        line["ratio"] = _text(r, "prune_recover_ratio", lambda v: rounded(v, 4))
-        line["training memory, estimated (GiB)"] = _text(
-            r, "training_peak_estimated_bytes", lambda v: rounded(v / GIB, 2)
-        )
-        memory = next((m for m in _INFERENCE_MEMORY if m in r.values), _INFERENCE_MEMORY[-1])
-        line["inference memory (GiB)"] = _text(r, memory, lambda v: rounded(v / GIB, 2))
-        line["remark"] = "; ".join(sorted(set(r.reasons.values())))
-        line["clips/s low"], line["clips/s high"] = ends(speed)
-        line["speed-up low"], line["speed-up high"] = ends(r.speed)
-        line["rounds"], line["samples"], line["outliers"] = (
-            str(n) if r.samples else "" for n in (r.rounds, r.samples, r.outliers)
-        )
-        lines.append(line)
-    return pd.DataFrame(lines)
+    """Cases that are in no table of the paper."""
+    return pd.DataFrame(map(_line, results))
+
+
+def _line(r: Results) -> dict[str, str]:
+    speed = r.estimates.get("clips_per_s")
+    memory = next((m for m in _INFERENCE_MEMORY if m in r.values), _INFERENCE_MEMORY[-1])
+    clips = _text(r, "clips_per_s", lambda v: rounded(v, 2))
+    cells = {
+        "case": r.case.label,
+        "batch": str(r.case.batch),
+        "device": r.case.device,
+        "precision": r.case.dtype,
+        "input": r.case.motion,
+        "Param (M)": _text(r, "param_count", millions),
+        "flops_paper (G)": _text(r, "flops_paper", giga),
+        "flops_full (G)": _text(r, "flops_full", giga),
+        "clips/s": clips if speed is None else f"{clips} {spread(speed)}",
+        "speed-up": "not measured" if r.speed is None else factor(r.speed),
+        "ratio": _text(r, "prune_recover_ratio", lambda v: rounded(v, 4)),
+        "training memory, estimated (GiB)": _text(r, "training_peak_estimated_bytes", gib),
+        "inference memory (GiB)": _text(r, memory, gib),
+        "remark": "; ".join(sorted(set(r.reasons.values()))),
+    }
+    counts = (str(n) if r.samples else "" for n in (r.rounds, r.samples, r.outliers))
+    return cells | dict(zip(ONLY_CSV, (*ends(speed), *ends(r.speed), *counts), strict=True))
 
 
 def batches(results: Mapping[Case, Results]) -> dict[Case, Results]:
     """The cases that were timed at more than one batch size."""
-    sizes: dict[Case, set[int]] = {}
-    for case, result in results.items():
-        if "latency_s" in result.values:
-            sizes.setdefault(replace(case, batch=1), set()).add(case.batch)
-    chosen = {
-        case: result
-        for case, result in results.items()
-        if "latency_s" in result.values and len(sizes[replace(case, batch=1)]) > 1
-    }
-    return dict(
-        sorted(chosen.items(), key=lambda item: (item[0].label.split("-batch")[0], item[0].batch))
-    )
+    timed = {case: result for case, result in results.items() if "latency_s" in result.values}
+    sizes = Counter(replace(case, batch=1) for case in timed)
+    chosen = {case: timed[case] for case in timed if sizes[replace(case, batch=1)] > 1}
+    order = sorted(chosen, key=lambda case: (case.label.split("-batch")[0], case.batch))
+    return {case: chosen[case] for case in order}

@@ -1,4 +1,4 @@
-"""The paper's Figures 7 and 10, answered: which frames are kept."""
+"""The paper's Figures 7 and 10: which frames are kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from math import cos, prod, radians, sin
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
@@ -17,37 +14,31 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from bench.data.skeleton import PARENTS
+from bench.paper import host_title
 from bench.records.case import Case
 from bench.records.record import Record
+from reports.plots import save
 
 Array = npt.NDArray[np.float64]
-Found = dict[str, dict[str, Record]]
+Groups = dict[str, dict[str, Record]]
 
 _BLUE, _RED, _GREY, _BLACK = "#0072b2", "#d62728", "#a9a9a9", "#1a1a1a"
 _PRUNERS = {"tpc": "TPC", "tpa": "TPA", "tpmo": "TPMo", "tps": "TPS"}  # in the paper's order
 _PANELS = {p: f"({letter}) {_PRUNERS[p]}" for p, letter in zip(_PRUNERS, "abcd", strict=True)}
-_HOSTS = {
-    "mixste": "MixSTE",
-    "motionbert": "MotionBERT",
-    "motionagformer": "MotionAGFormer",
-    "mhformer": "MHFormer",
-}
 _POSES = ("skeletons_2d_px", "skeletons_3d_m", "skeletons_kept")
-SHOWN_AS_FIGURES = ("selected_frames", *_POSES)
-"""Metrics that no table shows."""
+METRICS = ("selected_frames", *_POSES)
 
 
 def draw_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str]]:
     """Draw the figures for which there are records, once per motion and schedule.
 
     Args:
-        records: of any metric; the last of equal ones counts.
-        folder: takes the pictures; it exists.
+        records: of any metric; of equal ones the last counts.
+        folder: where the pictures are written; it exists.
 
     Returns:
         File name and caption of each picture, in order; empty without such records.
@@ -56,34 +47,28 @@ def draw_figures(records: Sequence[Record], folder: Path) -> list[tuple[str, str
     poses = _group(records, _POSES, lambda r: r.metric)
     pictures = []
     with sns.axes_style("ticks"), sns.plotting_context("notebook", font_scale=0.9):
-        for number, panels in enumerate(frames.values(), 1):
-            pictures.append(_figure_7(panels, folder, _name("figure_7", number)))
-        whole = (readings for readings in poses.values() if len(readings) == len(_POSES))
-        for number, readings in enumerate(whole, 1):
-            pictures.append(_figure_10(readings, folder, _name("figure_10", number)))
+        complete = [readings for readings in poses.values() if len(readings) == len(_POSES)]
+        for draw, stem, groups in (
+            (_figure_7, "figure_7", list(frames.values())),
+            (_figure_10, "figure_10", complete),
+        ):
+            for number, group in enumerate(groups, 1):
+                name = f"{stem}.png" if number == 1 else f"{stem}_{number}.png"
+                pictures.append(draw(group, folder, name))
     return pictures
 
 
 def _group(
     records: Sequence[Record], metrics: Sequence[str], role: Callable[[Record], str]
-) -> Found:
-    """The records with values that belong into one picture, by what they are in it."""
-    found: Found = {}
+) -> Groups:
+    """The records of each picture, by their role in it."""
+    groups: Groups = {}
     for record in records:
         if record.metric in metrics and record.status == "ok":
             case = record.case
             same = repr((case.motion, case.host, case.frames, case.r, case.b, case.options))
-            found.setdefault(same, {})[role(record)] = record
-    return found
-
-
-def _name(stem: str, number: int) -> str:
-    return f"{stem}.png" if number == 1 else f"{stem}_{number}.png"
-
-
-def _save(figure: Figure, folder: Path, name: str, dpi: int) -> None:
-    figure.savefig(folder / name, bbox_inches="tight", dpi=dpi, facecolor="white")
-    plt.close(figure)
+            groups.setdefault(same, {})[role(record)] = record
+    return groups
 
 
 def _setting(case: Case) -> str:
@@ -91,18 +76,18 @@ def _setting(case: Case) -> str:
     r, b = (", ".join(map(str, values)) for values in (case.r, case.b))
     if len(case.r) > 1:
         r, b = f"[{r}]", f"[{b}]"
-    return f"{_HOSTS.get(case.host, case.host)}, F = {case.frames}, r = {r}, b = {b}"
+    return f"{host_title(case.host)}, F = {case.frames}, r = {r}, b = {b}"
 
 
 def _source(case: Case) -> str:
-    """The motion's name, for people."""
+    """The motion's name in words."""
     kind, _, rest = case.motion.partition(":")
     if kind == "generated":
         return f"generated motion (seed {rest.partition(':')[0]})"
     return f"motion file {rest.rpartition(':')[0] or rest}"
 
 
-def _told(action: str) -> str:
+def _spaced(action: str) -> str:
     return action.replace("_", " ")
 
 
@@ -110,7 +95,7 @@ def _told(action: str) -> str:
 
 
 def _weights(trained: str) -> str:
-    """What the choices rest on, where it is a trained trunk."""
+    """The weights behind the choices, where they are a trained supernet's."""
     return f"; weights: {trained}" if trained.startswith("trunk") else ""
 
 
@@ -130,7 +115,7 @@ def _figure_7(panels: Mapping[str, Record], folder: Path, name: str) -> tuple[st
     about = first.protocol
     figure.suptitle(
         f"{_setting(first.case)}; {about['windows']} windows of one clip, each shifted by one frame"
-        f"\n{_source(first.case)}: {_told(about['action'])}, clip {about['clip']}, camera "
+        f"\n{_source(first.case)}: {_spaced(about['action'])}, clip {about['clip']}, camera "
         f"{about['camera']}{_weights(about['trained'])}",
         fontsize=11.5,
     )
@@ -141,11 +126,11 @@ def _figure_7(panels: Mapping[str, Record], folder: Path, name: str) -> tuple[st
     remark = f"weights not trained: the {choices} of {names} {are} of random weights"
     if random:
         figure.supxlabel(remark, fontsize=11.5, color=_RED)
-    _save(figure, folder, name, 200)
+    save(figure, folder, name, dpi=200, facecolor="white")
     caption = (
         f"Figure 7 of the paper: frames that each pruner keeps (blue) in {about['windows']} "
         f"windows of {about['frames']}, each one frame after the one before, and how often each "
-        f"place in the window is kept. {about['description']}"
+        f"position in the window is kept. {about['description']}"
     )
     return name, f"{caption} {remark[0].upper()}{remark[1:]}." if random else caption
 
@@ -168,7 +153,7 @@ def _panel(top: Axes, bottom: Axes, kept: npt.NDArray[np.bool_]) -> None:
     bottom.bar(np.arange(frames), kept.sum(axis=0), width=1.0, color=_BLUE, linewidth=0)
     bottom.axhline(kept.sum() / frames, color=_BLACK, lw=0.9, ls=(0, (4, 3)))
     bottom.set(xlabel="frame index", ylim=(0, windows * 1.04), xlim=(-0.5, frames - 0.5))
-    # Begin, middle and end, where a choice would lean to.
+    # Begin, middle and end, towards which a choice could be biased.
     bottom.set_xticks([0, (frames - 1) // 4, (frames - 1) // 2, 3 * (frames - 1) // 4, frames - 1])
     top.tick_params(labelbottom=False)
 
@@ -197,8 +182,8 @@ def _figure_10(readings: Mapping[str, Record], folder: Path, name: str) -> tuple
         upper.set_ylabel("2D", rotation=0, ha="right", va="center", labelpad=8)
         lower.set_ylabel("3D", rotation=0, ha="right", va="center", labelpad=8)
         upper.set_title(
-            f"{_told(sequence['action'])}  (clip {sequence['clip']}, camera {sequence['camera']}, "
-            f"from frame {sequence['start']})",
+            f"{_spaced(sequence['action'])}  (clip {sequence['clip']}, camera "
+            f"{sequence['camera']}, from frame {sequence['start']})",
             loc="left", fontsize=12,
         )  # fmt: skip
         lower.set_xticks(range(columns), [str(frame) for frame in about["excerpt"]], fontsize=9)
@@ -219,7 +204,7 @@ def _figure_10(readings: Mapping[str, Record], folder: Path, name: str) -> tuple
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=_RED, lw=1.6, label="kept frame"),
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=11)
-    _save(figure, folder, name, 130)
+    save(figure, folder, name, dpi=130, facecolor="white")
     return (
         name,
         f"Figure 10 of the paper: frames kept in {len(sequences)} sequences. 2D poses of kept "
@@ -228,8 +213,8 @@ def _figure_10(readings: Mapping[str, Record], folder: Path, name: str) -> tuple
     )
 
 
-_CELL = 1.45  # height of a skeleton's place over its width
-_FILL = 0.84  # of its place
+_CELL = 1.45  # height of a skeleton's cell over its width
+_FILL = 0.84  # share of the cell
 _TURN, _TILT = 35, 10  # degrees, so that depth shows
 
 
@@ -255,7 +240,7 @@ def _turned(poses: Array) -> Array:
 
 
 def _row(axis: Axes, poses: Array, colours: Sequence[str], width: float) -> None:
-    """Draw skeletons (F, J, 2) side by side at one scale, each in the middle of its place."""
+    """Draw skeletons (F, J, 2) side by side at one scale, each in the middle of its cell."""
     low, high = poses.min(axis=1), poses.max(axis=1)
     size = (high - low).max(axis=0)
     scale = _FILL * min(1.0 / max(size[0], 1e-9), _CELL / max(size[1], 1e-9))

@@ -1,4 +1,4 @@
-"""Trials of the gate as a table and a power curve."""
+"""The calibration of the regression gate as a table and a power curve."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from matplotlib.figure import Figure
+
 from bench.gate.trials import Calibration, Trial
 from bench.records.errors import UsageError
 from bench.records.units import rounded
 from bench.timing.statistics import proportion_bounds
+from reports.markdown import pipe_table
 
 Setting = tuple[str, float | None, float]
 
 
-def write(found: Calibration, out: Path) -> str:
+def write(calibration: Calibration, out: Path) -> str:
     """Write ``gate_calibration.md`` and its power curve into a folder.
 
     Returns:
@@ -26,18 +29,18 @@ def write(found: Calibration, out: Path) -> str:
         UsageError: if the folder cannot be written.
     """
     picture = out / "gate_power.png"
-    report = _text(found, picture.name)
+    report = _text(calibration, picture.name)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        draw_power([*found.simulated, *found.real], picture)
+        draw_power([*calibration.simulated, *calibration.real], picture)
         (out / "gate_calibration.md").write_text(report, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write the report to {out}: {error.strerror}") from None
     return report
 
 
-def _text(found: Calibration, picture: str) -> str:
-    rules, environment = found.rules, found.environment
+def _text(calibration: Calibration, picture: str) -> str:
+    rules, environment = calibration.rules, calibration.environment
     lines = [
         "# Calibration of the regression gate",
         "",
@@ -53,18 +56,18 @@ def _text(found: Calibration, picture: str) -> str:
         "",
         "## Simulated",
         "",
-        "Four cases, ten pairs of processes and eight turns unless --pairs said otherwise; noise "
-        "of 2% between turns, correlated by 0.3, 3% of them disturbed by up to half, and a machine "
-        "that slows down by 10% over the run. The spread is the standard deviation between "
-        "processes of one program. A slowdown is that of all cases, as by an injection into every "
-        "forward pass, or of one case alone.",
+        "Four cases, ten pairs of processes (unless --pairs is set) with eight rounds; noise of 2% "
+        "between rounds, correlated by 0.3, 3% of them disturbed by up to half, and a machine that "
+        "slows down by 10% over the run. The spread is the standard deviation between processes of "
+        "one program. A slowdown applies to all cases, as an injection into every forward pass "
+        "does, or to one case alone.",
         "",
-        *_table(found.simulated),
+        _table(calibration.simulated),
         "",
         "## Real",
         "",
     ]
-    if found.real:
+    if calibration.real:
         facts = ", ".join(
             str(environment[name]) for name in ("cpu", "gpu", "system") if environment.get(name)
         )
@@ -74,19 +77,21 @@ def _text(found: Calibration, picture: str) -> str:
             f"{environment.get('commit', 'unknown')}. A slowdown is a busy wait after every "
             f"forward pass of the head.",
             "",
-            *_table(found.real),
+            _table(calibration.real),
         ]
     else:
         lines.append("No real runs yet: `python -m bench calibrate-gate --real 12`.")
     return "\n".join(lines) + "\n"
 
 
-def _table(trials: Iterable[Trial]) -> list[str]:
-    lines = [
-        "| spread | slowdown | of | suites | regressed | 95% bounds | inconclusive | 95% bounds "
-        "| widest interval (median) |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+_HEADINGS = (
+    "spread", "slowdown", "of", "suites", "regressed", "95% bounds", "inconclusive", "95% bounds",
+    "widest interval (median)",
+)  # fmt: skip
+
+
+def _table(trials: Iterable[Trial]) -> str:
+    rows = []
     for (kind, spread, slowdown), group in _grouped(trials).items():
         n = len(group)
         cells = [
@@ -101,8 +106,8 @@ def _table(trials: Iterable[Trial]) -> list[str]:
             cells += [f"{hits} ({_percent(hits / n)})", f"{_percent(low)} to {_percent(high)}"]
         width = median(trial.half_width for trial in group)
         cells.append(f"± {_percent(width)}" if math.isfinite(width) else "none")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return pipe_table(_HEADINGS, rows)
 
 
 def _percent(share: float) -> str:
@@ -110,21 +115,18 @@ def _percent(share: float) -> str:
 
 
 def _grouped(trials: Iterable[Trial]) -> dict[Setting, list[Trial]]:
-    found: dict[Setting, list[Trial]] = defaultdict(list)
+    groups: dict[Setting, list[Trial]] = defaultdict(list)
     for trial in trials:
-        found[trial.kind, trial.spread, trial.slowdown].append(trial)
-    return dict(found)
+        groups[trial.kind, trial.spread, trial.slowdown].append(trial)
+    return dict(groups)
 
 
 def draw_power(trials: Sequence[Trial], path: Path) -> None:
-    """Draw how often a slowdown is caught, by its size, with 95% bounds.
+    """Draw the share of suites in which a slowdown is detected, by its size, with 95% bounds.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves: dict[str, dict[float, list[Trial]]] = defaultdict(dict)
     for (kind, spread, slowdown), group in _grouped(trials).items():
         name = "real" if spread is None else f"spread {spread:.1%}, {kind}"
@@ -132,7 +134,6 @@ def draw_power(trials: Sequence[Trial], path: Path) -> None:
         if kind == "all cases" and not slowdown:  # no slowdown is the start of both curves
             curves[f"spread {spread:.1%}, one case"][slowdown] = group
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, points in curves.items():
         x, y, below, above = [], [], [], []

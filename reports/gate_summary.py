@@ -1,4 +1,4 @@
-"""An outcome as markdown, fit for a comment on a pull request."""
+"""The outcome of the regression gate as markdown, for a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from bench.gate.compare import Outcome
 from bench.gate.verdicts import SAMPLED, Finding, Verdict
 from bench.records.units import rounded
+from reports.markdown import pipe_table
 
 MARKER = "<!-- h2ot regression gate -->"
-"""Stands first, so that a later run can find its comment and replace it."""
+"""First line of the comment, by which a later run finds and replaces it."""
 
 _TITLES = {
     0: "no regression",
@@ -18,18 +19,18 @@ _TITLES = {
     3: "**inconclusive**",
 }
 _ORDER = list(Verdict)
-_SHOWN = 40  # changed exact lines; a comment has an end
+_MAX_CHANGES = 40  # exact changes that a comment lists
 
 
 def markdown(outcome: Outcome) -> str:
-    """The whole comment."""
+    """The comment."""
     lines = [MARKER, f"## Regression gate: {_TITLES[outcome.status]}", ""]
     lines.append(f"base `{outcome.base}`, head `{outcome.head}`; {_counts(outcome.findings)}")
     lines += [f"\n> {note}" for note in outcome.notes]
     sampled = [f for f in outcome.findings if f.metric == SAMPLED]
     exact = [f for f in outcome.findings if f.metric != SAMPLED]
     if sampled:
-        lines += ["", "### Latency", "", *_latency(sampled), "", _explanation(outcome)]
+        lines += ["", "### Latency", "", _latency(sampled), "", _explanation(outcome)]
     if exact:
         lines += ["", "### Exact", "", *_exact(exact)]
     facts = outcome.environment
@@ -40,35 +41,36 @@ def markdown(outcome: Outcome) -> str:
 
 
 def refusal(reason: str) -> str:
-    """The comment where nothing was compared."""
+    """The comment for a run that compared nothing."""
     return f"{MARKER}\n## Regression gate: **not compared**\n\n{reason}\n"
 
 
 def _counts(findings: Sequence[Finding]) -> str:
-    counts = Counter(found.verdict for found in findings)
+    counts = Counter(finding.verdict for finding in findings)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts[verdict])
 
 
-def _latency(findings: Sequence[Finding]) -> list[str]:
-    lines = [
-        "| case | base (ms) | head (ms) | head / base | interval | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    for found in findings:
-        ratio = found.ratio
-        interval = "–"
-        if ratio is not None and ratio.low is not None and ratio.high is not None:
-            interval = f"{rounded(ratio.low, 3)} to {rounded(ratio.high, 3)}"
-        cells = (
-            found.case.label,
-            "–" if found.base is None else rounded(1e3 * found.base, 1),
-            "–" if found.head is None else rounded(1e3 * found.head, 1),
-            "–" if ratio is None else rounded(ratio.value, 3),
-            interval,
-            _verdict(found),
+def _latency(findings: Sequence[Finding]) -> str:
+    rows = []
+    for finding in findings:
+        ratio = finding.ratio
+        low, high = (None, None) if ratio is None else (ratio.low, ratio.high)
+        rows.append(
+            (
+                finding.case.label,
+                _number(finding.base, 1, 1e3),
+                _number(finding.head, 1, 1e3),
+                _number(None if ratio is None else ratio.value, 3),
+                "–" if low is None else f"{_number(low, 3)} to {_number(high, 3)}",
+                _verdict(finding),
+            )
         )
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    headings = ("case", "base (ms)", "head (ms)", "head / base", "interval", "verdict")
+    return pipe_table(headings, rows)
+
+
+def _number(value: float | None, digits: int, scale: float = 1) -> str:
+    return "–" if value is None else rounded(scale * value, digits)
 
 
 def _explanation(outcome: Outcome) -> str:
@@ -76,9 +78,9 @@ def _explanation(outcome: Outcome) -> str:
     known = next((f.ratio for f in outcome.findings if f.ratio is not None), None)
     level = "" if known is None else f" of {rounded(100 * known.level, 2)}%"
     return (
-        f"Intervals{level}, so that all of a suite hold together; regressed: the whole interval is "
-        f"above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of {rules.resolution:.0%} is "
-        f"excluded."
+        f"Intervals{level}, so that those of a suite hold jointly; regressed: the interval is "
+        f"wholly above {rounded(1 + rules.band, 2)}; unchanged: a slowdown of "
+        f"{rules.resolution:.0%} is excluded."
     )
 
 
@@ -87,22 +89,28 @@ def _exact(findings: Sequence[Finding]) -> list[str]:
     same = len(findings) - len(changed)
     lines = []
     if changed:
-        lines += ["| case | metric | base | head | verdict |", "|---|---|---|---|---|"]
-        changed.sort(key=lambda found: found.verdict is not Verdict.REGRESSED)
-        for found in changed[:_SHOWN]:
-            numbers = ["–" if n is None else f"{n:.0f}" for n in (found.base, found.head)]
-            cells = (found.case.label, found.metric, *numbers, _verdict(found))
-            lines.append("| " + " | ".join(cells) + " |")
-        if len(changed) > _SHOWN:
-            lines += ["", f"and {len(changed) - _SHOWN} more changes"]
+        changed.sort(key=lambda finding: finding.verdict is not Verdict.REGRESSED)
+        rows = (
+            (
+                finding.case.label,
+                finding.metric,
+                _number(finding.base, 0),
+                _number(finding.head, 0),
+                _verdict(finding),
+            )
+            for finding in changed[:_MAX_CHANGES]
+        )
+        lines.append(pipe_table(("case", "metric", "base", "head", "verdict"), rows))
+        if len(changed) > _MAX_CHANGES:
+            lines += ["", f"and {len(changed) - _MAX_CHANGES} more changes"]
         lines.append("")
     lines.append(f"{same} exact numbers of {len({f.case for f in findings})} cases are unchanged.")
     return lines
 
 
-def _verdict(found: Finding) -> str:
-    text = str(found.verdict)
-    if found.verdict is Verdict.REGRESSED:
+def _verdict(finding: Finding) -> str:
+    text = str(finding.verdict)
+    if finding.verdict is Verdict.REGRESSED:
         text = f"**{text}**"
-    reason = found.reason.replace("|", "\\|")
+    reason = finding.reason.replace("|", "\\|")
     return f"{text}: {reason}" if reason else text

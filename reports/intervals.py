@@ -1,4 +1,4 @@
-"""How well a number is known, as text."""
+"""Intervals as text."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def factor(known: Estimate) -> str:
     if known.low is None or known.high is None:
         return f"{rounded(known.value, 2)} ({UNKNOWN})"
     return f"{rounded(known.value, 2)} [{rounded(known.low, 2)}, {rounded(known.high, 2)}]"
+
+
+def from_to(known: Estimate | None) -> str:
+    """A ratio with its interval where it has one: ``1.88 (1.82 to 1.94)``; empty for None."""
+    if known is None:
+        return ""
+    text = rounded(known.value, 2)
+    if known.low is not None and known.high is not None:
+        text += f" ({rounded(known.low, 2)} to {rounded(known.high, 2)})"
+    return text
 
 
 def ends(known: Estimate | None, scale: float = 1.0, *, less: float = 0.0) -> tuple[str, str]:

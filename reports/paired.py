@@ -1,4 +1,4 @@
-"""Paired comparison of two configurations that lifted the same views."""
+"""Paired comparison of two configurations on the same views."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 RESAMPLES = 10_000
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -31,25 +29,28 @@ class Difference:
     error: float
     clips: int
 
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     @property
     def detectable(self) -> float:
-        """The smallest true difference that such a sample finds at 5% in 4 of 5 samples."""
+        """The smallest true difference detected at 5% in 4 of 5 such samples."""
         freedom = max(self.clips - 1, 1)
         return float(stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * self.error
 
     def wide(self, tests: int) -> tuple[float, float]:
-        """An interval that holds for many such tests at once, 95% for all (Bonferroni, t)."""
+        """A joint 95% interval for many such tests (Bonferroni, t)."""
         reach = float(stats.t.ppf(1 - 0.025 / max(tests, 1), max(self.clips - 1, 1))) * self.error
         return self.mean - reach, self.mean + reach
 
 
 def difference(
-    ours: Sequence[float], base: Sequence[float], clips: Sequence[str], seed: int = _SEED
+    ours: Sequence[float], base: Sequence[float], clips: Sequence[str], seed: int = 0
 ) -> Difference:
     """Compare two configurations view by view.
 
-    Views of one clip, from several cameras and times, are not independent, so whole clips are
-    drawn in the bootstrap.
+    Views of one clip, from several cameras and times, are not independent, so the bootstrap draws
+    whole clips.
 
     Args:
         ours, base: error per view, in one order.
@@ -65,7 +66,7 @@ def difference(
     names, place = np.unique(np.asarray(clips), return_inverse=True)
     sums = np.bincount(place, weights=gaps)
     counts = np.bincount(place).astype(np.float64)
-    draws = _draws(len(names), seed)
+    draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     # The bootstrap of n clips has (n - 1) / n of the variance.
@@ -73,18 +74,14 @@ def difference(
     return Difference(float(gaps.mean()), float(low), float(high), error, len(names))
 
 
-def _draws(clips: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(clips, size=(RESAMPLES, clips))
-
-
 @dataclass(frozen=True)
 class Ordering:
-    """How many of the paper's ordered pairs hold here.
+    """Number of the paper's ordered pairs that hold here.
 
     Attributes:
-        holds: pairs whose interval lies wholly on the paper's side.
-        reversed: on the other side.
-        open: pairs whose interval contains no difference.
+        holds: pairs whose interval is wholly on the paper's side of zero.
+        reversed: pairs whose interval is wholly on the other side.
+        open: pairs whose interval contains zero.
     """
 
     holds: int

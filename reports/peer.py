@@ -1,4 +1,4 @@
-"""This implementation beside checkouts of published ones."""
+"""This implementation compared with checkouts of published ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pandas as pd
 from bench.records.record import Record
 from bench.records.units import rounded
 from bench.timing.statistics import interleaved_ratio
+from reports.intervals import from_to
+from reports.markdown import gib, with_csv
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
@@ -23,13 +25,13 @@ _MEMORY = {
     MEMORY: "memory of a step, theirs / ours (GiB)",
     ALLOCATED: "allocated for a step, theirs / ours (GiB)",
 }
-_TEXT = """Both programs have the same weights and the same windows and are timed in turn, each in \
-a process of its own. A ratio above 1 means that this implementation is faster; its interval is of \
-95%, where there are six turns or more. The difference is the largest between the outputs as a \
-share of the largest output, taken in eager mode; beside it stands how far another runtime moves \
-our own. Programs whose outputs differ are not timed. Training steps are forward, loss, backward \
-and AdamW in float32; their memory is estimated from what autograd and the optimiser hold, and on \
-a GPU also as its allocator counted it."""
+_TEXT = """Both programs have the same weights and windows and are timed in turn, each in its own \
+process. A ratio above 1 means that this implementation is faster; its 95% interval needs six \
+rounds. The difference is the largest between the outputs as a share of the largest output, in \
+eager mode; the next column is the difference between our runtime and our eager mode. Programs \
+with different outputs are not timed. Training steps are forward, loss, backward and AdamW in \
+float32; their memory is estimated from the tensors of autograd and the optimiser, and on a GPU \
+also measured by its allocator."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:
@@ -39,26 +41,22 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         records: all records.
         folder: where ``peers.csv`` is written.
     """
-    found = [r for r in records if r.metric == DIFFERENCE and r.status == "ok"]
-    if not found:
+    compared = [r for r in records if r.metric == DIFFERENCE and r.status == "ok"]
+    if not compared:
         return []
     timed = [r for r in records if r.metric in METRICS and r.status == "ok"]
-    sheet = pd.DataFrame(
+    table = pd.DataFrame(
         _line(one, [r for r in timed if (r.case, r.group) == (one.case, one.group)])
-        for one in found
+        for one in compared
     )
-    sheet.to_csv(folder / "peers.csv", index=False)
-    table = sheet.to_markdown(index=False, disable_numparse=True)
-    return ["## Beside published code", _TEXT, table, "[peers.csv](peers.csv)"]
+    return ["## Beside published code", _TEXT, *with_csv(table, folder, "peers.csv")]
 
 
-def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
-    turns = [r for r in taken if r.metric in (LATENCY, STEP)]
+def _line(difference: Record, timed: Sequence[Record]) -> dict[str, str]:
+    rounds = [r for r in timed if r.metric in (LATENCY, STEP)]
     memory = {column: "" for column in _MEMORY.values()} | {
-        _MEMORY[r.metric]: " / ".join(
-            rounded(bytes_by_side[side] / 2**30, 2) for side in ("peer", "ours")
-        )
-        for r in taken
+        _MEMORY[r.metric]: " / ".join(gib(bytes_by_side[side]) for side in ("peer", "ours"))
+        for r in timed
         if r.metric in _MEMORY
         for bytes_by_side in [dict(zip(r.labels, r.values, strict=True))]
     }
@@ -76,22 +74,17 @@ def _line(difference: Record, taken: Sequence[Record]) -> dict[str, str]:
         "difference": f"{apart[kind]:.1e} ({kind})",
         "our runtime's, mean": f"{apart[_RUNTIME]:.1e}" if _RUNTIME in apart else "",
     }
-    sides = {side: [_median(turn, side) for turn in turns] for side in ("peer", "ours")}
-    if not turns:
-        nothing = {"theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed"}
-        return {**line, **nothing, **memory}
-    ratio = interleaved_ratio(sides["ours"], sides["peer"])
-    text = rounded(ratio.value, 2)
-    if ratio.low is not None and ratio.high is not None:
-        text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
-    return {
-        **line,
-        "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
-        "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
-        "theirs / ours": text,
-        **memory,
-    }
+    sides = {side: [_median(r, side) for r in rounds] for side in ("peer", "ours")}
+    times = {"theirs (ms)": "", "ours (ms)": "", "theirs / ours": "not timed"}
+    if rounds:
+        times = {
+            "theirs (ms)": rounded(1e3 * median(sides["peer"]), 2),
+            "ours (ms)": rounded(1e3 * median(sides["ours"]), 2),
+            "theirs / ours": from_to(interleaved_ratio(sides["ours"], sides["peer"])),
+        }
+    return {**line, **times, **memory}
 
 
-def _median(turn: Record, side: str) -> float:
-    return median(v for v, label in zip(turn.values, turn.labels, strict=True) if label == side)
+def _median(record: Record, side: str) -> float:
+    pairs = zip(record.values, record.labels, strict=True)
+    return median(value for value, label in pairs if label == side)

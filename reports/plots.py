@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -11,19 +12,16 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from bench.paper import rows
+from bench.paper import host_title, rows
 from bench.records.case import Case
-from reports.results import Results, frame
+from reports.markdown import GIB
+from reports.results import Results
 
-_HOSTS = {
-    "mixste": "MixSTE",
-    "motionbert": "MotionBERT",
-    "motionagformer": "MotionAGFormer",
-    "mhformer": "MHFormer",
-}
 _NAMES = {"none": "no pruning", "TPC+TRA": "TPC + TRA (HoT)", "TPS+TRI": "TPS + TRI (H2OT)"}
 # Colours that people with any colour vision can tell apart; the two published methods stand out.
 _COLOURS = {
@@ -39,30 +37,46 @@ _COLOURS = {
 
 
 def draw(results: Mapping[Case, Results], folder: Path, title: str) -> list[tuple[str, str]]:
-    """Draw what the results allow.
+    """Draw the plots for which there are results.
 
     Returns:
         File name and caption of each picture, in order.
     """
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
     plt.rcParams["figure.dpi"] = 120
-    table = frame(dict(results))
+    table = _frame(results)
     pictures = []
     if "clips_per_s" in table:
         table = table[table["clips_per_s"].notna()].copy()
-        table["strategies"] = [_name(s) for s in table["strategy"]]
-        table["model"] = [_model(host) for host in table["host"]]
         if "flops_full" in table:
             pictures.append(_flops_and_speed(table, folder, title))
         if table["speedup"].notna().sum() > 1:
-            pictures.append(_speedups(results, table, folder, title))
+            pictures.append(_speedups(results, folder, title))
         if "prune_recover_ratio" in table and (table["prune_recover_ratio"] > 0).any():
             pictures.append(_ratios(table, folder, title))
     return pictures
 
 
-def _name(strategy: str) -> str:
-    return _NAMES.get(strategy, strategy.replace("TPMO", "TPMo").replace("+", " + "))
+def _frame(results: Mapping[Case, Results]) -> pd.DataFrame:
+    """One line per case, one column per metric."""
+    return pd.DataFrame(
+        {
+            "label": case.label,
+            "model": host_title(case.host),
+            "strategies": strategies_of(case),
+            "frames": case.frames,
+            "batch": case.batch,
+            "speedup": result.speedup,
+            **result.values,
+        }
+        for case, result in results.items()
+    )
+
+
+def strategies_of(case: Case) -> str:
+    """The strategies of a case, for a legend."""
+    name = "+".join(filter(None, (case.prune, case.recover))).upper() or "none"
+    return _NAMES.get(name, name.replace("TPMO", "TPMo").replace("+", " + "))
 
 
 def palette(names: pd.Series) -> dict[str, str]:
@@ -73,21 +87,22 @@ def palette(names: pd.Series) -> dict[str, str]:
     return {name: colour for name, colour in every.items() if name in set(names)}
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write a picture and forget it."""
-    figure.savefig(folder / name, bbox_inches="tight")
+def save(figure: Figure, folder: Path, name: str, **more: Any) -> None:
+    """Write a picture and close it."""
+    figure.savefig(folder / name, bbox_inches="tight", **more)
     plt.close(figure)
 
 
-def _short(label: str) -> str:
-    """A case's label without what all share."""
-    host, *parts = label.split("-")
-    keep = [p for p in parts if p[0] in "rb" or p == "seq2frame"]
-    return " ".join([_model(host), *keep])
+def log_axis(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 times the powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _model(host: str) -> str:
-    return _HOSTS.get(host, host)
+def side_legend(axis: Axes, **more: Any) -> None:
+    """A legend on the right of an axis."""
+    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left", **more)
 
 
 def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
@@ -100,7 +115,9 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
     )  # fmt: skip
     axis.set(xscale="log", yscale="log")
     for model, points in data.groupby("model"):
-        base = points[(points["strategy"] == "none") & (points["frames"] == points["frames"].max())]
+        base = points[
+            (points["strategies"] == _NAMES["none"]) & (points["frames"] == points["frames"].max())
+        ]
         if len(base) and len(points) > 1:
             work = float(base["gflops"].iloc[0] * base["clips_per_s"].iloc[0])
             ends = [points["gflops"].min() * 0.9, points["gflops"].max() * 1.1]
@@ -109,12 +126,9 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
                           ha="left", va="bottom", xytext=(6, 2),
                           textcoords="offset points")  # fmt: skip
     axis.set(xlabel="flops_full per clip (G)", ylabel="clips per second", title=title)
-    plain = FuncFormatter(lambda v, _: f"{v:g}")
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        one.set_major_formatter(plain)
-        one.set_minor_formatter(NullFormatter())
-    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
+    log_axis(axis.xaxis)
+    log_axis(axis.yaxis)
+    side_legend(axis)
     save(figure, folder, "flops_speed.png")
     return (
         "flops_speed.png",
@@ -126,30 +140,24 @@ def _flops_and_speed(table: pd.DataFrame, folder: Path, title: str) -> tuple[str
 _BAR = ("low", "high")
 
 
-def _speedups(
-    results: Mapping[Case, Results], table: pd.DataFrame, folder: Path, title: str
-) -> tuple[str, str]:
-    lines = []
+def _speedups(results: Mapping[Case, Results], folder: Path, title: str) -> tuple[str, str]:
+    lines: list[tuple[Any, ...]] = []
     for case, result in results.items():
         base = results.get(case.baseline)
-        if result.speedup is None or base is None or case == case.baseline:
+        if result.speed is None or base is None or case == case.baseline:
             continue
         if "flops_full" in base.values and "flops_full" in result.values:
             implied = base.values["flops_full"] / result.values["flops_full"]
-            ends = (result.speed.low, result.speed.high) if result.speed else (None, None)
-            lines.append(
-                (implied, result.speedup, name_of(case), f"{_model(case.host)}, here", *ends)
-            )
-    printed = rows(4)
-    first = printed[0]
-    for row in printed[1:]:
+            speed, source = result.speed, f"{host_title(case.host)}, here"
+            lines.append((implied, speed.value, strategies_of(case), source, speed.low, speed.high))
+    first, *others = rows(4)
+    for row in others:
         implied = (first.value("flops_g") or 0) / (row.value("flops_g") or 1)
         gained = (row.value("fps_per_frame") or 0) / (first.value("fps_per_frame") or 1)
         printed_case = row.case()
         if printed_case is not None:
-            name = name_of(printed_case)
             source = "MixSTE, paper's Table 4 (RTX 3090)"
-            lines.append((implied, gained, name, source, None, None))
+            lines.append((implied, gained, strategies_of(printed_case), source, None, None))
     data = pd.DataFrame(lines, columns=["implied", "gained", "strategies", "source", *_BAR])
     data = data.drop_duplicates().astype(dict.fromkeys(_BAR, float))
     figure, axis = plt.subplots(figsize=(8.5, 5.6))
@@ -169,7 +177,7 @@ def _speedups(
         xlabel="speed-up that the FLOPs imply", ylabel="speed-up measured", title=title,
         xlim=(1, high), ylim=(0.95, high),
     )  # fmt: skip
-    axis.legend(title=None, fontsize="small", bbox_to_anchor=(1.01, 1), loc="upper left")
+    side_legend(axis)
     save(figure, folder, "speedup.png")
     return (
         "speedup.png",
@@ -179,14 +187,12 @@ def _speedups(
     )
 
 
-def name_of(case: Case) -> str:
-    """The strategies of a case, for a legend."""
-    return _name("+".join(filter(None, (case.prune, case.recover))).upper() or "none")
-
-
 def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     data = table[table["prune_recover_ratio"] > 0].sort_values("prune_recover_ratio")
-    labels = [f"{s}  {_short(label)}" for s, label in data[["strategies", "label"]].to_numpy()]
+    labels = [
+        " ".join([f"{strategies} ", model, *(p for p in label.split("-")[1:] if _tells(p))])
+        for strategies, model, label in data[["strategies", "model", "label"]].to_numpy()
+    ]
     figure, axis = plt.subplots(figsize=(8.5, 1.2 + 0.3 * len(data)))
     prune, recover = 100 * data["prune_share"], 100 * data["recover_share"]
     colours = sns.color_palette("colorblind")
@@ -202,12 +208,15 @@ def _ratios(table: pd.DataFrame, folder: Path, title: str) -> tuple[str, str]:
     return "ratio.png", "Share of inference time spent on pruning and on recovering."
 
 
+def _tells(part: str) -> bool:
+    """Whether a part of a case's label differs between the bars: r, b or seq2frame."""
+    return part[0] in "rb" or part == "seq2frame"
+
+
 def draw_batches(results: Mapping[Case, Results], folder: Path, title: str) -> tuple[str, str]:
     """Speed and memory against clips per forward pass; for cases at several batch sizes."""
-    table = frame(dict(results))
-    table["scheme"] = [
-        f"{_model(host)}, {_name(s)}" for host, s in table[["host", "strategy"]].to_numpy()
-    ]
+    table = _frame(results)
+    table["scheme"] = table["model"] + ", " + table["strategies"]
     memory = [
         name
         for name in ("inference_allocated_peak_bytes", "inference_process_peak_bytes")
@@ -219,7 +228,7 @@ def draw_batches(results: Mapping[Case, Results], folder: Path, title: str) -> t
     axes[0].set(xscale="log", yscale="log", xlabel="clips per forward pass",
                 ylabel="clips per second", title=title)  # fmt: skip
     if memory:
-        table["GiB"] = table[memory[0]] / 2**30
+        table["GiB"] = table[memory[0]] / GIB
         sns.lineplot(data=table, x="batch", y="GiB", hue="scheme", marker="o", ax=axes[1],
                      legend=False)  # fmt: skip
         kind = "allocated" if "allocated" in memory[0] else "process"

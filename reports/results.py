@@ -1,4 +1,4 @@
-"""Records to one table of results per case."""
+"""Records summarised per case."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
-import pandas as pd
-
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.timing.statistics import Estimate, median_interval, outliers, paired, rounds_ratio
@@ -16,28 +14,28 @@ from bench.timing.statistics import Estimate, median_interval, outliers, paired,
 
 @dataclass
 class Results:
-    """What is known of one case; a metric that is missing from ``values`` has a reason instead.
+    """Summary of one case; a metric without an entry in ``values`` may have a reason instead.
 
     Attributes:
         values: metric to its value, unrounded: the one count, the mean over windows, or the
             median over rounds, of which each counts by its median.
-        known: metric to its value and 95% interval, of what was sampled: latency and speeds.
+        estimates: sampled metric (latency, speeds) to its value and 95% interval.
         reasons: metric to why it has no value.
         by_label: metric to label to value, for breakdowns.
-        rounds: how many rounds were timed.
-        samples: how many passes were timed in them.
-        outliers: how many of these are far off; they count like the others.
-        speed: baseline latency / latency with its interval, from rounds of one session each,
-            forwards and backwards by turns; of a baseline exactly 1.
+        rounds: number of timed rounds.
+        samples: number of timed passes in them.
+        outliers: number of passes that are far off; they count like the others.
+        speed: baseline latency / latency with its interval, over the rounds that one session
+            timed both in; of a baseline exactly 1.
         host_bound: whether a GPU waited for the host in most rounds; None on a CPU.
-        ended: why no more was sampled ("width", "budget", ...); "" if it was not said.
+        ended: why sampling stopped ("width", "budget", ...); "" if the records do not say.
     """
 
     case: Case
     values: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     by_label: dict[str, dict[str, float]] = field(default_factory=dict)
-    known: dict[str, Estimate] = field(default_factory=dict)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
     rounds: int = 0
     samples: int = 0
     outliers: int = 0
@@ -50,65 +48,55 @@ class Results:
         """The value of ``speed``."""
         return self.speed.value if self.speed is not None else None
 
-    @property
-    def pairs(self) -> int:
-        """How many rounds ``speed`` rests on."""
-        return self.speed.n if self.speed is not None else 0
 
-
-_PARTS = ("latency_s", "prune_s", "recover_s")
-_TIMED = (*_PARTS, "device_s")
-_ENDED = "latency_rounds"
+PARTS = ("latency_s", "prune_s", "recover_s")
+TIMED = (*PARTS, "device_s")
+ENDED = "latency_rounds"
+Latencies = Mapping[int, tuple[str, float]]
+"""Round to session and median latency."""
 
 
 def collect(records: Sequence[Record]) -> dict[Case, Results]:
-    """Sum up the records of every case."""
-    found: dict[Case, Results] = {}
+    """Summarise the records of every case."""
+    results: dict[Case, Results] = {}
     timed: dict[tuple[Case, str], list[Record]] = defaultdict(list)
+    latencies: dict[tuple[Case, str], dict[int, tuple[str, float]]] = defaultdict(dict)
     group = _largest_group(records)
     for record in records:
-        result = found.setdefault(record.case, Results(record.case))
+        case, metric = record.case, record.metric
+        result = results.setdefault(case, Results(case))
         if record.status != "ok":
-            result.reasons[record.metric] = f"{record.status}: {record.reason}"
-        elif record.metric == _ENDED:
-            if record.group == group.get(record.case):
+            result.reasons[metric] = f"{record.status}: {record.reason}"
+            continue
+        if metric == "latency_s":
+            by_part = latencies[case, record.group]
+            by_part[record.part] = (record.session, median(record.values))
+        if metric in TIMED:
+            if record.group == group.get(case):
+                timed[case, metric].append(record)
+        elif metric == ENDED:
+            if record.group == group.get(case):
                 result.ended = str(record.protocol["ended"])
-        elif record.metric in _TIMED:
-            if record.group == group.get(record.case):
-                timed[record.case, record.metric].append(record)
         elif record.labels and record.labels != ("all",):
-            pairs = zip(record.labels, record.values, strict=True)
-            result.by_label[record.metric] = dict(pairs)
+            result.by_label[metric] = dict(zip(record.labels, record.values, strict=True))
         else:
-            result.values[record.metric] = fmean(record.values)
+            result.values[metric] = fmean(record.values)
     for (case, metric), rounds in timed.items():
-        found[case].values[metric] = median(median(r.values) for r in rounds)
-        found[case].rounds = max(found[case].rounds, len(rounds))
-    visits = _visits(records)
-    for case, result in found.items():
+        results[case].values[metric] = median(median(r.values) for r in rounds)
+        results[case].rounds = max(results[case].rounds, len(rounds))
+    for case, result in results.items():
         own = sorted(timed[case, "latency_s"], key=lambda record: record.part)
         if own:
             _speed(result, own)
-            _speedup(result, own[0].group, visits)
-        _ratio(result, timed, case)
-    return found
-
-
-Visits = Mapping[tuple[Case, str], Mapping[int, tuple[str, float]]]
-
-
-def _visits(records: Iterable[Record]) -> Visits:
-    """Case and group to round to session and median latency."""
-    found: dict[tuple[Case, str], dict[int, tuple[str, float]]] = defaultdict(dict)
-    for record in records:
-        if record.metric == "latency_s" and record.status == "ok":
-            visit = (record.session, median(record.values))
-            found[record.case, record.group][record.part] = visit
-    return found
+            # The baseline may be in several groups; compare with the one in this case's group.
+            base = latencies.get((case.baseline, group[case]), {})
+            result.speed = _speedup(case, latencies[case, group[case]], base)
+        _shares(result, [record for metric in PARTS for record in timed[case, metric]])
+    return results
 
 
 def _largest_group(records: Iterable[Record]) -> dict[Case, str]:
-    """The set of cases timed together that each case is best read from: the largest, then last."""
+    """The group that each case is read from: the one with most cases, of equal ones the last."""
     members: dict[str, set[Case]] = defaultdict(set)
     order: dict[str, int] = {}
     for i, record in enumerate(records):
@@ -122,7 +110,7 @@ def _largest_group(records: Iterable[Record]) -> dict[Case, str]:
 
 
 def _speed(result: Results, own: Sequence[Record]) -> None:
-    """Latency and speeds with their intervals, of the rounds of a case in order."""
+    """Latency and speeds with their intervals, from a case's rounds in order."""
     latency = median_interval([median(record.values) for record in own])
     samples = [value for record in own for value in record.values]
     result.samples, result.outliers = len(samples), int(outliers(samples).sum())
@@ -130,61 +118,35 @@ def _speed(result: Results, own: Sequence[Record]) -> None:
     if any(flag is not None for flag in flags):
         result.host_bound = 2 * sum(map(bool, flags)) > len(flags)
     frames = result.case.frames if result.case.pipeline == "seq2seq" else 1
-    result.known = {
+    result.estimates = {
         "latency_s": latency,
         "clips_per_s": _inverse(latency, result.case.batch),
         "output_frames_per_s": _inverse(latency, frames * result.case.batch),
     }
-    result.values |= {metric: known.value for metric, known in result.known.items()}
+    result.values |= {metric: one.value for metric, one in result.estimates.items()}
 
 
-def _inverse(known: Estimate, over: float) -> Estimate:
+def _inverse(estimate: Estimate, over: float) -> Estimate:
     """``over`` divided by an estimate."""
-    low, high = (None if end is None else over / end for end in (known.high, known.low))
-    return replace(known, value=over / known.value, low=low, high=high)
+    low, high = (None if end is None else over / end for end in (estimate.high, estimate.low))
+    return replace(estimate, value=over / estimate.value, low=low, high=high)
 
 
-def _speedup(result: Results, group: str, visits: Visits) -> None:
-    # The baseline may stand in several groups; the one to compare with is in this case's.
-    base = visits.get((result.case.baseline, group), {})
-    taken = visits[result.case, group]
-    if result.case == result.case.baseline:
-        result.speed = Estimate(value=1.0, low=1.0, high=1.0, level=0.95, n=len(taken))
-    else:
-        result.speed = rounds_ratio(*paired(taken, base))
+def _speedup(case: Case, own: Latencies, base: Latencies) -> Estimate | None:
+    if case == case.baseline:
+        return Estimate(value=1.0, low=1.0, high=1.0, level=0.95, n=len(own))
+    return rounds_ratio(*paired(own, base))
 
 
-def _ratio(result: Results, timed: dict[tuple[Case, str], list[Record]], case: Case) -> None:
-    """Share of the forward pass that pruning and recovering take, sample by sample."""
-    visits: dict[tuple[int, str], list[tuple[float, ...]]] = defaultdict(list)
-    for metric in _PARTS:
-        for record in timed.get((case, metric), ()):
-            visits[record.part, record.session].append(record.values)
-    # A crash may have left a visit without its sections.
-    whole = [series for series in visits.values() if len(series) == len(_PARTS)]
-    samples = [sample for series in whole for sample in zip(*series, strict=True)]
+def _shares(result: Results, records: Iterable[Record]) -> None:
+    """Shares of the forward pass spent on pruning and on recovering, sample by sample."""
+    rounds: dict[tuple[int, str], list[tuple[float, ...]]] = defaultdict(list)
+    for record in records:
+        rounds[record.part, record.session].append(record.values)
+    # A crash may have left a round without its sections.
+    complete = [series for series in rounds.values() if len(series) == len(PARTS)]
+    samples = [sample for series in complete for sample in zip(*series, strict=True)]
     if samples:
         result.values["prune_share"] = median(p / total for total, p, _ in samples)
         result.values["recover_share"] = median(r / total for total, _, r in samples)
         result.values["prune_recover_ratio"] = median((p + r) / total for total, p, r in samples)
-
-
-def frame(results: dict[Case, Results]) -> pd.DataFrame:
-    """One line per case, one column per metric; what the plots draw."""
-    lines = []
-    for case, result in results.items():
-        lines.append(
-            {
-                "label": case.label,
-                "host": case.host,
-                "frames": case.frames,
-                "batch": case.batch,
-                "strategy": "+".join(filter(None, (case.prune, case.recover))).upper() or "none",
-                "stages": len(case.r),
-                "speedup": result.speedup,
-                "speedup_low": result.speed.low if result.speed is not None else None,
-                "speedup_high": result.speed.high if result.speed is not None else None,
-                **result.values,
-            }
-        )
-    return pd.DataFrame(lines)

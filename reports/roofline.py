@@ -1,4 +1,4 @@
-"""How far every timed row is from what the machine could do at best."""
+"""Measured time of every timed row over its lower bound on this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pandas as pd
 from bench.records import roofline_bound
 from bench.records.record import Record
 from bench.records.units import giga, rounded
+from reports.markdown import with_csv
 
+METRICS = roofline_bound.METRICS
 _TEXT = """The lower bound of a row is the larger of two times: its arithmetic (`flops_full`) at \
 this machine's highest rate of a matrix product, and the bytes that its operators read and write \
 at the machine's bandwidth. Every operator counts its inputs and outputs once, so the bound is \
-that of operators run one by one; fused ones, or a cache, can come below it where memory rules."""
+that of separate operators; fused operators or a cache can be faster where memory limits."""
 
 
 def section(records: Sequence[Record], folder: Path) -> list[str]:
@@ -35,13 +37,11 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
     parts = ["## Times the limit", _TEXT, "\n".join(lines)]
     rows = [row for row in roofline_bound.limits(records) if row.bound_s is not None]
     if rows:
-        sheet = _sheet(rows)
-        sheet.to_csv(folder / "roofline.csv", index=False)
-        parts += [sheet.to_markdown(index=False), "[roofline.csv](roofline.csv)"]
+        parts += with_csv(_table(rows), folder, "roofline.csv", texts=False)
     return parts
 
 
-def _sheet(rows: Sequence[roofline_bound.Limit]) -> pd.DataFrame:
+def _table(rows: Sequence[roofline_bound.Limit]) -> pd.DataFrame:
     def milli(seconds: float | None) -> str:
         return "" if seconds is None else rounded(1e3 * seconds, 2)
 

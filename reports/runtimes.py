@@ -1,4 +1,4 @@
-"""Every configuration in every runtime: speed, and how far the joints move."""
+"""Every configuration in every runtime: speed, and drift of the joints."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.units import rounded
 from bench.timing.statistics import Estimate, rounds_ratio
+from reports.intervals import from_to
+from reports.markdown import with_csv
 
 LATENCY = "runtime_latency_s"
 DRIFT = "runtime_drift_mm"
@@ -20,56 +22,55 @@ ERROR = "runtime_mpjpe_mm"
 METRICS = (LATENCY, DRIFT, ERROR)
 FLOPS = "flops_full"
 _REFERENCE = "eager"
-_TEXT = """Each configuration is run in each runtime in turn, on the same windows. The speed-up is \
-over PyTorch without compiling, the median of the ratios within a turn, with its 95% interval \
-where there are six turns or more. Drift is the distance of a joint from where PyTorch puts it in \
-float32, over all joints and frames of the windows. Drawn weights give poses of no size, which are \
-scaled to the spread of real ones; pruning that depends on features may then keep other frames, \
-which is in the drift as well. With trained weights the MPJPE of the same windows is told, \
-relative to the root; it is that of the weights given, on the motion named above. What pruning \
-gains is the ratio of baseline and configuration in the same runtime and turn; what is implied, \
-that of their `flops_full`."""
+_TEXT = """The runtimes run every configuration in turn, on the same windows. The speed-up is over \
+PyTorch without compiling: the median of the ratios within a round, with its 95% interval from six \
+rounds on. Drift is the distance of a joint from its position in PyTorch in float32, over all \
+joints and frames of the windows. Random weights give poses without a size, which are scaled to \
+the spread of real ones; pruning that depends on features may then keep other frames, which the \
+drift includes. With trained weights, the table has the MPJPE of the same windows, relative to the \
+root. The gain of pruning is the ratio of baseline and configuration in the same runtime and \
+round; the implied gain is that of their `flops_full`."""
 
 
 @dataclass
-class Found:
+class RuntimeResult:
     """One configuration in one runtime.
 
     Attributes:
-        turns: (turn, session) to its median latency, seconds.
+        rounds: (round, session) to its median latency, seconds.
         drift_mm: mean and maximum; None where it did not run.
         error_mm: MPJPE; None without trained weights.
-        reason: why it did not.
+        reason: why it did not run.
     """
 
-    turns: dict[tuple[int, str], float] = field(default_factory=dict)
+    rounds: dict[tuple[int, str], float] = field(default_factory=dict)
     drift_mm: tuple[float, float] | None = None
     error_mm: float | None = None
     reason: str = ""
 
 
-def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, Found]]]:
+def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, RuntimeResult]]]:
     """Groups of cases that were timed in turn, each case with its runtimes.
 
     A group is left out if its cases are all in a later one, which may be of other runtimes.
     """
-    found: dict[str, dict[Case, dict[str, Found]]] = {}
+    by_tag: dict[str, dict[Case, dict[str, RuntimeResult]]] = {}
     for record in records:
         if record.metric not in METRICS:
             continue
         name, _, tag = record.group.partition("@")
-        found[tag] = found.pop(tag, {})  # the order is that of the latest records
-        one = found[tag].setdefault(record.case, {}).setdefault(name, Found())
+        by_tag[tag] = by_tag.pop(tag, {})  # in the order of the latest records
+        one = by_tag[tag].setdefault(record.case, {}).setdefault(name, RuntimeResult())
         if record.status != "ok":
             one.reason = f"{record.status}: {record.reason}"
         elif record.metric == LATENCY:
-            one.turns[record.part, record.session] = median(record.values)
+            one.rounds[record.part, record.session] = median(record.values)
         elif record.metric == ERROR:
             (one.error_mm,) = record.values
         else:
             drift = dict(zip(record.labels, record.values, strict=True))
             one.drift_mm = (drift["mean"], drift["max"])
-    groups = list(found.values())
+    groups = list(by_tag.values())
     return [
         group
         for i, group in enumerate(groups)
@@ -77,12 +78,12 @@ def collect(records: Sequence[Record]) -> list[dict[Case, dict[str, Found]]]:
     ]
 
 
-def speed_up(own: Found, reference: Found) -> Estimate | None:
-    """Over the reference, from the turns that both were timed in."""
-    both = own.turns.keys() & reference.turns.keys()
+def speed_up(own: RuntimeResult, reference: RuntimeResult) -> Estimate | None:
+    """Over the reference, from the rounds of one session in which both were timed."""
+    both = own.rounds.keys() & reference.rounds.keys()
     return rounds_ratio(
-        {part: own.turns[part, session] for part, session in both},
-        {part: reference.turns[part, session] for part, session in both},
+        {part: own.rounds[part, session] for part, session in both},
+        {part: reference.rounds[part, session] for part, session in both},
     )
 
 
@@ -93,27 +94,27 @@ def section(records: Sequence[Record], folder: Path) -> list[str]:
         records: all records.
         folder: where ``runtimes.csv`` is written.
     """
-    found = collect(records)
-    if not found:
+    groups = collect(records)
+    if not groups:
         return []
     flops = {r.case: r.values[0] for r in records if r.metric == FLOPS and r.values}
-    sheet = pd.DataFrame(
+    table = pd.DataFrame(
         {
             **_line(case, name, one, by_name),
             **_gained(case, name, group, flops),
             "reason": one.reason,
         }
-        for group in found
+        for group in groups
         for case, by_name in group.items()
         for name, one in by_name.items()
     )
-    sheet.to_csv(folder / "runtimes.csv", index=False)
-    table = sheet.to_markdown(index=False, disable_numparse=True)
-    return ["## Runtimes", _TEXT, table, "[runtimes.csv](runtimes.csv)"]
+    return ["## Runtimes", _TEXT, *with_csv(table, folder, "runtimes.csv")]
 
 
-def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> dict[str, str]:
-    reference = by_name.get(_REFERENCE, Found())
+def _line(
+    case: Case, name: str, one: RuntimeResult, by_name: Mapping[str, RuntimeResult]
+) -> dict[str, str]:
+    reference = by_name.get(_REFERENCE, RuntimeResult())
     ratio = speed_up(one, reference) if name != _REFERENCE else None
     mean, worst = one.drift_mm or (None, None)
     changed = None
@@ -124,8 +125,8 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
         "device": case.device,
         "batch": str(case.batch),
         "runtime": name,
-        "median (ms)": rounded(1e3 * median(one.turns.values()), 2) if one.turns else "",
-        "speed-up over eager": _text(ratio),
+        "median (ms)": rounded(1e3 * median(one.rounds.values()), 2) if one.rounds else "",
+        "speed-up over eager": from_to(ratio),
         "mean drift (mm)": "" if mean is None else f"{mean:.2g}",
         "largest drift (mm)": "" if worst is None else f"{worst:.2g}",
         "MPJPE (mm)": "" if one.error_mm is None else rounded(one.error_mm, 2),
@@ -136,10 +137,10 @@ def _line(case: Case, name: str, one: Found, by_name: Mapping[str, Found]) -> di
 def _gained(
     case: Case,
     name: str,
-    group: Mapping[Case, Mapping[str, Found]],
+    group: Mapping[Case, Mapping[str, RuntimeResult]],
     flops: Mapping[Case, float],
 ) -> dict[str, str]:
-    """What pruning gains in the same runtime, and what its FLOPs imply."""
+    """The gain of pruning in the same runtime, and the gain that its FLOPs imply."""
     base, own = group.get(case.baseline, {}).get(name), group[case][name]
     ratio = None
     if base is not None and case != case.baseline:
@@ -148,18 +149,9 @@ def _gained(
     if ratio is not None and case in flops and case.baseline in flops:
         implied = flops[case.baseline] / flops[case]
     return {
-        "speed-up over no pruning": _text(ratio),
+        "speed-up over no pruning": from_to(ratio),
         "implied by FLOPs": "" if implied is None else rounded(implied, 2),
         "share of implied": (
             "" if implied is None or ratio is None else f"{ratio.value / implied:.1%}"
         ),
     }
-
-
-def _text(ratio: Estimate | None) -> str:
-    if ratio is None:
-        return ""
-    text = rounded(ratio.value, 2)
-    if ratio.low is not None and ratio.high is not None:
-        text += f" ({rounded(ratio.low, 2)} to {rounded(ratio.high, 2)})"
-    return text

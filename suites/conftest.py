@@ -1,14 +1,15 @@
 """Measure all collected rows together, interleaved, then replay each row's samples.
 
 pytest-benchmark would time one row after the other, so that a machine that slows down in between
-would look like a slow row. Here the sweep of ``bench`` measures, and pytest-benchmark is handed
-the samples through its timer.
+would look like a slow row. Here ``bench`` measures, and pytest-benchmark reads the samples through
+its timer.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ from bench.timing.sampling import Sampling
 
 
 class Replay:
-    """A clock read in pairs, before and after; between them a recorded duration passes."""
+    """A clock that is read in pairs, before and after, and returns recorded durations."""
 
     def __init__(self) -> None:
         self._readings: Iterator[float] = iter(())
 
     def load(self, samples: list[float]) -> None:
-        """Take the durations to be replayed next, in seconds."""
+        """Set the durations to replay next, in seconds."""
         # From zero every time, so that the difference is the duration to the last digit.
         self._readings = iter([reading for sample in samples for reading in (0.0, sample)])
 
@@ -51,8 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", type=Path, default=OUT, help="folder of the report")
     group.addoption("--motion", type=Path, help="motion file for the input; default: generated")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"))
-    group.addoption("--training-steps", action="store_true", help="take training steps on a CPU")
-    group.addoption("--rounds", type=int, help="visits per timed case; default: by --budget")
+    group.addoption("--training-steps", action="store_true", help="time training steps on a CPU")
+    group.addoption("--rounds", type=int, help="rounds per timed case; default: by --budget")
     group.addoption("--budget", type=float, default=13.0, help="minutes for all timing")
     group.addoption("--fps", type=float, default=50.0, help="of the camera in table_streaming")
     group.addoption("--seconds", type=float, default=3.0, help="of video per row and round there")
@@ -75,23 +76,42 @@ def _case(item: pytest.Item) -> Case | None:
 
 
 @pytest.fixture(scope="session")
-def measured(request: pytest.FixtureRequest) -> Callable[[Case], list[float]]:
+def motion(request: pytest.FixtureRequest) -> MotionSource:
+    """The input of all suites."""
+    file = request.config.getoption("--motion")
+    return MotionSource.from_file(file) if file else MotionSource.generated()
+
+
+@pytest.fixture(scope="session")
+def where(request: pytest.FixtureRequest, motion: MotionSource) -> dict[str, Any]:
+    """Fields of every case that the options set."""
+    return {"motion": motion.name, "device": request.config.getoption("--device")}
+
+
+@contextmanager
+def uncaptured(config: pytest.Config) -> Iterator[None]:
+    """Show progress, and only print warnings: pytest makes them errors, which would fail rows."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled(), warnings.catch_warnings():
+        warnings.simplefilter("default")
+        yield
+
+
+@pytest.fixture(scope="session")
+def measured(
+    request: pytest.FixtureRequest, motion: MotionSource, where: dict[str, Any]
+) -> Callable[[Case], list[float]]:
     """Latency samples of a case, in seconds, after measuring all cases that were collected."""
     option = request.config.getoption
-    motion_file = option("--motion")
-    motion = MotionSource.from_file(motion_file) if motion_file else MotionSource.generated()
-    where: dict[str, Any] = {"motion": motion.name, "device": option("--device")}
-    found = [case for item in request.session.items if (case := _case(item)) is not None]
-    wanted = [one for case in found for one in (case.baseline, case)]
-    cases = tuple(dict.fromkeys(replace(case, **where) for case in wanted))
+    collected = [case for item in request.session.items if (case := _case(item)) is not None]
+    both = [one for case in collected for one in (case.baseline, case)]
+    cases = tuple(dict.fromkeys(replace(case, **where) for case in both))
     training = cases if option("--device") == "cuda" or option("--training-steps") else ()
     sampling = Sampling(rounds=option("--rounds"), budget_s=60 * option("--budget"))
     plan = tables.Plan(
         exact=cases, timed=cases, trainable=cases, training=training, sampling=sampling
     )
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled(), warnings.catch_warnings():
-        warnings.simplefilter("default")  # pytest makes them errors, which would fail the rows
+    with uncaptured(request.config):
         tables.run(plan, option("--store"), Context(motion))
     groups = {interleaved.group_name(group) for group in interleaved.groups(cases, sampling.alive)}
     samples: dict[Case, list[float]] = {case: [] for case in cases}

@@ -18,5 +18,5 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
     "case", [case for case in main_cases() if case.prune != "tpc"], ids=lambda case: case.label
 )
 def test_batch(case: Case, batch: int, replay: Callable[[Case], None]) -> None:
-    """One host and scheme at one batch size; choose with -k, large ones take long on a CPU."""
+    """One host and scheme at one batch size; select with -k, large ones are slow on a CPU."""
     replay(replace(case, batch=batch))

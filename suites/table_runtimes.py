@@ -1,4 +1,4 @@
-"""Runtimes: baseline, HoT and H2OT of every host in every runtime, all of one host in turn."""
+"""Runtimes: baseline, HoT and H2OT of every host in every runtime, all of one host interleaved."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from bench.records import store
 from bench.records.case import Case
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.measure import DRIFT, LATENCY, Job, run
-from suites.conftest import REPLAY
+from suites.conftest import REPLAY, uncaptured
 
-Found = Callable[[Case, str], list[float]]
+Samples = Callable[[Case, str], list[float]]
 
 
 @pytest.fixture(scope="session")
-def in_runtimes(request: pytest.FixtureRequest) -> Found:
+def in_runtimes(
+    request: pytest.FixtureRequest, motion: MotionSource, where: dict[str, Any]
+) -> Samples:
     """Latency samples of a case in a runtime, in seconds; skips with the reason if it has none."""
     option = request.config.getoption
-    motion_file = option("--motion")
-    motion = MotionSource.from_file(motion_file) if motion_file else MotionSource.generated()
-    where: dict[str, Any] = {"motion": motion.name, "device": option("--device")}
     specs = [getattr(item, "callspec", None) for item in request.session.items]
-    asked = [(s.params["row"], s.params["runtime"]) for s in specs if s and "runtime" in s.params]
-    cases = tuple(dict.fromkeys(replace(case, **where) for case, _ in asked))
-    names = tuple(dict.fromkeys(name for _, name in asked))
+    rows = [(s.params["row"], s.params["runtime"]) for s in specs if s and "runtime" in s.params]
+    cases = tuple(dict.fromkeys(replace(case, **where) for case, _ in rows))
+    names = tuple(dict.fromkeys(name for _, name in rows))
     job = Job(cases=cases, motion=motion, runtimes=names, rounds=option("--rounds"))
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
+    with uncaptured(request.config):
         run(job, option("--store"))
     records = store.read(option("--store"))
 
@@ -50,8 +48,8 @@ def in_runtimes(request: pytest.FixtureRequest) -> Found:
 @pytest.mark.benchmark(timer=REPLAY, group="Runtimes", warmup=False)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("row", main_cases(), ids=lambda case: case.label)
-def test_runtime(row: Case, runtime: str, in_runtimes: Found, benchmark: Any) -> None:
-    """One configuration in one runtime; choose with -k."""
+def test_runtime(row: Case, runtime: str, in_runtimes: Samples, benchmark: Any) -> None:
+    """One configuration in one runtime; select with -k."""
     samples = in_runtimes(row, runtime)
     REPLAY.load(samples)
     benchmark.extra_info.update(case=row.label, runtime=runtime)

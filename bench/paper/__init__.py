@@ -1,4 +1,4 @@
-"""The paper's tables as data, the cases their rows stand for, and their misprints."""
+"""The paper's tables as data, the cases of their rows, and their misprints."""
 
 from __future__ import annotations
 
@@ -12,8 +12,25 @@ from bench.records.case import Case
 from bench.records.errors import UsageError
 
 _HERE = Path(__file__).parent
-TABLES = (2, 3, 4, 5, 6, 7)
-"""The tables that can be measured, in part or whole."""
+
+
+@cache
+def _read(table: int) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Header comments (``# name: text``) and lines of a table's file."""
+    content = (_HERE / f"table_{table}.csv").read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("# ") for line in content if line.startswith("# ")]
+    lines = csv.DictReader(content[len(comments) :])
+    return dict(comment.split(": ", 1) for comment in comments), list(lines)
+
+
+TABLES = tuple(
+    number
+    for number in sorted(
+        int(path.stem.removeprefix("table_")) for path in _HERE.glob("table_*.csv")
+    )
+    if "r" in _read(number)[1][0]
+)
+"""The tables that can be measured, at least in part: those whose rows are configurations."""
 
 DESCRIPTIVE = (
     "backbone",
@@ -28,15 +45,9 @@ DESCRIPTIVE = (
     "r",
     "b",
 )
-"""Columns that say what a row is; all others hold results."""
+"""Columns that describe a row; all others are results."""
 
 
-_HOSTS = {
-    "MixSTE": "mixste",
-    "MotionBERT": "motionbert",
-    "MotionAGFormer": "motionagformer",
-    "MHFormer": "mhformer",
-}
 _SCHEMES: dict[str, tuple[str | None, str | None]] = {
     "none": (None, None),
     "hot": ("tpc", "tra"),
@@ -79,9 +90,9 @@ class PaperRow:
     def case(self) -> Case | None:
         """The configuration that the row reports; None for a backbone that is no host here."""
         cells = self.cells
-        host = _HOSTS.get(cells["backbone"])
-        if host is None:
+        if cells["backbone"] in about(self.table).get("not implemented", "").split(", "):
             return None
+        host = cells["backbone"].lower()
         prune, recover = self._strategies()
         b = cells["b"]
         if (host, cells.get("scheme")) == ("mhformer", "TPM"):
@@ -140,6 +151,19 @@ class Misprint:
     reason: str
 
 
+def about(table: int) -> Mapping[str, str]:
+    """Header comments of a table's file.
+
+    ``title``; ``r without pruning``, the paper's r in the rows without pruning, where it prints
+    one; ``not implemented``, backbones that are no host here.
+
+    Raises:
+        UsageError: for a table that cannot be measured.
+    """
+    _check(table)
+    return _read(table)[0]
+
+
 @cache
 def rows(table: int) -> tuple[PaperRow, ...]:
     """The printed rows of a table, in order.
@@ -147,13 +171,14 @@ def rows(table: int) -> tuple[PaperRow, ...]:
     Raises:
         UsageError: for a table that cannot be measured.
     """
+    _check(table)
+    return tuple(PaperRow(table, number, cells) for number, cells in enumerate(_read(table)[1], 1))
+
+
+def _check(table: int) -> None:
     if table not in TABLES:
         known = ", ".join(map(str, TABLES))
         raise UsageError(f"table {table} is not available; choose from {known}.")
-    with (_HERE / f"table_{table}.csv").open(newline="", encoding="utf-8") as file:
-        return tuple(
-            PaperRow(table, number, cells) for number, cells in enumerate(csv.DictReader(file), 1)
-        )
 
 
 @cache
@@ -173,7 +198,7 @@ def misprints() -> tuple[Misprint, ...]:
 
 
 def remarks(row: PaperRow, column: str | None = None) -> list[Misprint]:
-    """What is to be said of a row's cell, or of any of its cells."""
+    """Remarks on a row's cell, or on any of its cells."""
     return [
         m
         for m in misprints()
@@ -183,8 +208,8 @@ def remarks(row: PaperRow, column: str | None = None) -> list[Misprint]:
 
 def cases(tables: Iterable[int]) -> list[Case]:
     """The distinct configurations of some tables, in printed order."""
-    found = (row.case() for number in tables for row in rows(number))
-    return list(dict.fromkeys(case for case in found if case is not None))
+    every = (row.case() for number in tables for row in rows(number))
+    return list(dict.fromkeys(case for case in every if case is not None))
 
 
 def main_cases() -> list[Case]:
@@ -192,10 +217,22 @@ def main_cases() -> list[Case]:
     return cases([7])
 
 
+def tables_of(host: str, pipeline: str) -> tuple[int, ...]:
+    """The tables whose rows are all configurations of one host and pipeline."""
+    kinds = {n: {(c.host, c.pipeline) for row in rows(n) if (c := row.case())} for n in TABLES}
+    return tuple(number for number, kind in kinds.items() if kind == {(host, pipeline)})
+
+
+@cache
+def host_title(host: str) -> str:
+    """A host's name as the paper spells it; of other hosts the registered name."""
+    printed = (row.cells["backbone"] for table in TABLES for row in rows(table))
+    return next((name for name in printed if name.lower() == host), host)
+
+
 def frame_rates() -> dict[str, tuple[str, str]]:
     """Table 9: frames per second to the printed MPJPE without pruning and of H2OT, mm."""
-    with (_HERE / "table_9.csv").open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    found = {line["video_hz"]: line["mpjpe_mm"] for line in lines if line["scheme"] == "none"}
-    pruned = {line["video_hz"]: line["mpjpe_mm"] for line in lines if line["scheme"] == "H2OT"}
-    return {rate: (error, pruned[rate]) for rate, error in found.items()}
+    by_scheme: dict[str, dict[str, str]] = {}
+    for line in _read(9)[1]:
+        by_scheme.setdefault(line["video_hz"], {})[line["scheme"]] = line["mpjpe_mm"]
+    return {rate: (errors["none"], errors["H2OT"]) for rate, errors in by_scheme.items()}

@@ -14,13 +14,13 @@ from bench.metrics.accuracy import ACCURACY, MEAN_POSE, STEPS
 from bench.metrics.kept_frames import FIGURES
 from bench.models.context import Context
 from bench.models.trunk import Trunk
-from bench.paper import cases
+from bench.paper import cases, tables_of
 from bench.records.case import Case
 from bench.records.session import opened
 from bench.scenarios.tables import take_latency
 from bench.timing.sampling import Sampling
 
-TABLES = (2, 4, 5)
+TABLES = tables_of("mixste", "seq2seq")  # what one supernet has weights for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,8 +146,8 @@ def test_a_session_resumes_and_reports(
     assert len(own) == len(records)
     assert not others
     text = build(path, tmp_path / "out").read_text()
-    assert "## Accuracy of one trunk under every schedule" in text
-    assert "generated motion (seed 0:300), trunk of width 8 trained for 3 steps" in text
+    assert "## Accuracy of one supernet under every schedule" in text
+    assert "generated motion (seed 0:300), supernet of width 8 trained for 3 steps" in text
     mean = sum(errors[3].values) / 4
     assert f"**{mean:.2f}**" in text
     assert (tmp_path / "out" / "accuracy.png").is_file()

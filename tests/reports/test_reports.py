@@ -21,6 +21,7 @@ from bench.records.record import Record
 from bench.records.store import open_store
 from bench.timing.statistics import Estimate
 from reports import intervals, plots
+from reports.accuracy import collect_accuracy
 from reports.build import build
 from reports.extra_tables import breakdown, further
 from reports.results import Results, collect
@@ -144,8 +145,8 @@ def test_other_columns() -> None:
     assert made[2].cells[1]["frame_noise"].reason == "skipped: needs trained weights"
     ratio = made[2].cells[1]["ratio"]
     assert (ratio.paper, ratio.ours) == ("0.33", "0.300")  # (0.1 + 0.02) / 0.4
-    full, frames, memory = made[4].extras[3]
-    assert (full.ours, frames.ours, memory.ours) == ("121.43", "1215.0 (no interval)", "0.50")
+    own = [made[4].cells[3][column.name].ours for column in COLUMNS if not column.printed]
+    assert own == ["121.43", "1215.0 (no interval)", "0.50"]
 
 
 def test_measured_memory_comes_before_the_estimate() -> None:
@@ -235,7 +236,9 @@ def test_a_speed_up_compares_rounds_of_one_session_alone() -> None:
         *visit(BASE, 3, 10.0, session="t"), *visit(H2OT, 3, 5.0, session="u"),
     ]  # fmt: skip
     found = result(records, H2OT)
-    assert (found.speedup, found.pairs, found.rounds) == (2.0, 2, 4)
+    assert (found.speedup, found.rounds) == (2.0, 4)
+    assert found.speed is not None
+    assert found.speed.n == 2
     assert found.values["latency_s"] == 2.5  # median of 0.5, 1, 4, 5: naively a slow-down
     assert result(records, BASE).values["latency_s"] == 2.0
     assert result(records, BASE).speedup == 1.0
@@ -268,7 +271,9 @@ def test_the_largest_group_counts() -> None:
     for records in (small + large, large + small):
         found = collect(records)
         assert found[H2OT].values["latency_s"] == 2.0
-        assert (found[H2OT].speedup, found[H2OT].pairs) == (2.0, 1)
+        speed = found[H2OT].speed
+        assert speed is not None
+        assert (speed.value, speed.n) == (2.0, 1)
         assert found[BASE].values["latency_s"] == 4.0
 
 
@@ -283,7 +288,9 @@ def test_a_case_of_a_small_group_is_compared_with_the_baseline_beside_it() -> No
     tables_run = [one for case in (BASE, HOT, H2OT) for one in visit(case, 0, 8.0, group="large")]
     own_run = [*visit(BASE, 0, 1.0, group="own"), *visit(OWN, 0, 0.25, group="own")]
     found = collect(tables_run + own_run)
-    assert (found[OWN].speedup, found[OWN].pairs) == (4.0, 1)
+    speed = found[OWN].speed
+    assert speed is not None
+    assert (speed.value, speed.n) == (4.0, 1)
     assert found[BASE].values["latency_s"] == 8.0
 
 
@@ -302,12 +309,12 @@ def noisy(*cases: tuple[Case, float], parts: int = 8) -> list[Record]:
 
 def test_what_is_sampled_has_an_interval() -> None:
     found = collect(noisy((BASE, 0.5), (H2OT, 0.2)))
-    latency, clips = (found[H2OT].known[name] for name in ("latency_s", "clips_per_s"))
+    latency, clips = (found[H2OT].estimates[name] for name in ("latency_s", "clips_per_s"))
     assert latency.low is not None
     assert latency.high is not None
     assert 0.2 * 0.98 <= latency.low < latency.value < latency.high <= 0.2 * 1.03
     assert (clips.low, clips.high) == (1 / latency.high, 1 / latency.low)
-    frames = found[H2OT].known["output_frames_per_s"]
+    frames = found[H2OT].estimates["output_frames_per_s"]
     assert frames.high == pytest.approx(243 * (clips.high or 0))
     speed = found[H2OT].speed
     assert speed is not None
@@ -322,7 +329,7 @@ def test_what_is_sampled_has_an_interval() -> None:
 
 def test_five_rounds_have_none() -> None:
     found = collect(noisy((BASE, 0.5), (H2OT, 0.2), parts=5))[H2OT]
-    assert found.known["clips_per_s"].low is None
+    assert found.estimates["clips_per_s"].low is None
     assert found.speed is not None
     assert found.speed.low is None
 
@@ -386,7 +393,7 @@ def test_the_heading_says_how_well_speeds_are_known(tmp_path: Path, no_pictures:
     assert re.search(r"median ±\d\.\d% \(middle case\), ±\d\.\d% \(widest\)", line)
     bound = f"GPU waits for the host (wall time over 10% above its own) in {gpu.label}"
     few, far = "2 with too few rounds for one", "1 of 22 samples are outliers, kept"
-    for fact in (few, far, "rounds ended 1 before they were known as well as asked for", bound):
+    for fact in (few, far, "rounds ended 1 before they were as precise as requested", bound):
         assert fact in line
 
 
@@ -444,6 +451,76 @@ def test_further_configurations_say_what_is_missing() -> None:
     assert line["training memory, estimated (GiB)"] == "oom: too large"
     assert line["remark"] == "oom: too large"
     assert all(v for name, v in line.items() if " low" not in name and " high" not in name)
+
+
+def test_full_size_models_do_not_replace_the_subnets() -> None:
+    about = {"weights": "w", "clips": ["a"], "step": 1}
+    subnet = replace(H2OT, options=(("depth", 8), ("width", 64)))
+    records = [
+        record(subnet, "trunk_mpjpe_mm", 60.0, protocol=about),
+        record(subnet, "flops_full", 5),
+        record(H2OT, "scratch_mpjpe_mm", 50.0, protocol=about),
+        record(H2OT, "flops_full", 121),
+    ]
+    session = collect_accuracy(records)
+    assert session is not None
+    assert session.sizes == {"depth": 8, "width": 64}
+    (result,) = session.results.values()
+    assert result.values["flops_full"] == 5
+
+
+# --- metrics that no section knows ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def invented(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame]:
+    """A report's section on metrics that the reports have never heard of, and its file."""
+    folder = tmp_path_factory.mktemp("invented")
+    records = [
+        *everything(),
+        record(H2OT, "drift_mm", 1.0, 2.0, 3.0, 6.0, unit="mm"),
+        record(OWN, "drift_mm", 2.5, unit="mm"),
+        record(OWN, "noise_px", status="failed", reason="no noise"),
+        record(H2OT, "switches", 3, 4, labels=("left", ""), unit="1"),
+        *(record(H2OT, "flips_s", v, v, group="g", part=i, unit="s") for i, v in enumerate(NOISE)),
+        record(replace(H2OT, dtype="bfloat16"), "cache_b", 7, unit="B"),
+    ]
+    build(stored(folder / "r.jsonl", records), folder / "out")
+    text = (folder / "out" / "ablation.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("## Other measurements")
+    sheet = pd.read_csv(folder / "out" / "other.csv", dtype=str, keep_default_na=False)
+    return section, sheet
+
+
+def test_a_new_metric_is_shown(invented: tuple[str, pd.DataFrame]) -> None:
+    text, _ = invented
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    names, rows = lines[4], lines[6:]
+    shown = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
+    by_case = {(row["case"], row["metric"]): row for row in shown}
+    drift = by_case[H2OT.label, "drift_mm"]
+    assert (drift["value"], drift["unit"], drift["n"]) == ("3", "mm", "4")
+    # Student's t with 3 degrees of freedom, 3.182446, times the standard error of 1.080123.
+    assert float(drift["low"]) == pytest.approx(3 - 3.43743, abs=1e-4)
+    assert float(drift["high"]) == pytest.approx(3 + 3.43743, abs=1e-4)
+    single = by_case[OWN.label, "drift_mm"]
+    assert [single[name] for name in ("value", "n", "low", "high")] == ["2.5", "1", "", ""]
+    rounds = by_case[H2OT.label, "flips_s"]
+    assert (rounds["value"], rounds["n"]) == ("1", "8")  # the median of NOISE
+    assert float(rounds["low"]) < 1 < float(rounds["high"])
+    assert by_case[replace(H2OT, dtype="bfloat16").label, "cache_b"]["precision"] == "bfloat16"
+    assert ("noise_px", "failed", "no noise") in {tuple(line[:3]) for line in lines}
+    assert "param_count" not in text  # it has a column elsewhere
+
+
+def test_values_by_label_are_in_the_file(invented: tuple[str, pd.DataFrame]) -> None:
+    text, sheet = invented
+    assert "`switches` (1)" in text
+    switches = sheet[sheet["metric"] == "switches"]
+    assert list(zip(switches["label"], switches["value"], strict=True)) == [
+        ("left", "3"),
+        ("(loop)", "4"),
+    ]
 
 
 # --- the report --------------------------------------------------------------------------------
@@ -514,7 +591,7 @@ def test_csv_files_hold_what_the_tables_show(report: Path) -> None:
     for number, table in tables(FULL).items():
         path = report / f"table_{number}.csv"
         if not path.is_file():  # none of its rows was measured
-            assert not any(cell.ours for line in table.cells for cell in line.values())
+            assert not table.measured
             continue
         sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
         pd.testing.assert_frame_equal(sheet, table.csv().astype(str), check_dtype=False)
