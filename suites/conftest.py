@@ -113,7 +113,9 @@ def measured(
     )
     with uncaptured(request.config):
         tables.run(plan, option("--store"), Context(motion))
-    groups = {interleaved.group_name(group) for group in interleaved.groups(cases, sampling.alive)}
+    groups = {
+        interleaved.group_name(group) for group in interleaved.groups(cases, sampling.max_workers)
+    }
     samples: dict[Case, list[float]] = {case: [] for case in cases}
     for record in store.read(option("--store")):
         if record.metric == "latency_s" and record.group in groups:

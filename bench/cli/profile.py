@@ -41,8 +41,8 @@ def _profile(args: argparse.Namespace) -> None:
     import torch
     from tabulate import tabulate
 
-    import h2ot_core
     from bench.models import inputs
+    from bench.models.build import measured_model
     from bench.scenarios.profile import shares
 
     for name in ("batch", "passes"):
@@ -55,13 +55,11 @@ def _profile(args: argparse.Namespace) -> None:
     args.host = args.host or "mixste"
     case = own_case(args)
     assert case is not None
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    h2ot_core.load_published(model, inputs.weights(model))
+    model = measured_model(case, weights="rule")
     motion = motion_source(args)
     taken = inputs.inputs(model, motion, args.batch)
     x = next(value for name, value in sorted(taken.items()) if name != "noise")
-    model.check_finite = args.device == "cpu"  # as in every other measurement
-    found = shares(model.to(args.device), x.to(args.device), passes=args.passes)
+    found = shares(model, x.to(args.device), passes=args.passes)
     print(
         f"{case.label}, {args.device}, batch {args.batch}, {torch.get_num_threads()} threads: "
         f"{rounded(1e3 * found.seconds, 1)} ms a pass under the profiler\n"

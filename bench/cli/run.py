@@ -106,7 +106,7 @@ def _sampling(args: argparse.Namespace) -> Sampling:
         width=args.width / 100,
         ratio_width=args.ratio_width / 100,
         budget_s=60 * (args.budget or (2.5 if args.quick else 13.0)),
-        patience_s=args.visit_timeout,
+        timeout_s=args.visit_timeout,
         flush_l2=args.flush_l2,
     )
 

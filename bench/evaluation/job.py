@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-import h2ot_core
 from bench.data.takes import DataSet, Split
 from bench.evaluation.protocol import Windows
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
-from bench.models.weights import Weights, load_weights
+from bench.models.build import measured_model
+from bench.models.weights import Weights
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.session import opened
@@ -74,14 +74,8 @@ def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
         raise UsageError("--weights and --untrained exclude each other; give one")
     if job.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device is there; leave --device out to use the CPU")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = h2ot_core.build(**job.case.build_arguments())
-    weights = None
-    if job.weights is not None:
-        load_weights(model, job.weights)
-        weights = Weights.of(job.weights)
-    model = model.to(job.device).eval()
+    model = measured_model(replace(job.case, device=job.device), weights=job.weights or "initial")
+    weights = Weights.of(job.weights) if job.weights is not None else None
     with opened(job.store):  # so that a store that cannot be written is known before the work
         pass
     dataset = job.data()

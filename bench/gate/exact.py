@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +17,12 @@ from bench.records.case import Case
 from bench.records.environment import environment
 from bench.records.errors import StoreError, UsageError
 from bench.records.record import Record
+from bench.records.status import Failure
 from bench.records.store import write
 
 Tick = Callable[[str], None]
+
+_TIMEOUT_S = 1800.0  # of one case
 
 
 def every_case() -> list[Case]:
@@ -88,50 +87,17 @@ def _side(
 
 def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[Record]:
     """The records of one process, as they come."""
-    command = [sys.executable, "-P", "-m", "bench.gate.worker", kind, str(side.root)]
     records = []
-    with (
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=side.root,
-            env=side.variables(),
-        ) as process,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        said = pool.submit(process.stderr.read)  # or a full pipe of warnings would stop it
-        try:
-            with suppress(BrokenPipeError):  # it has ended; its status says why
-                process.stdin.write(json.dumps([case.to_json() for case in cases]))
-                process.stdin.close()
-            for case, group in _grouped(Record.from_json(json.loads(s)) for s in process.stdout):
-                records += group
+    try:
+        with side.worker(timeout_s=_TIMEOUT_S) as process:
+            process.receive()
+            for case in cases:
+                answer = process.call(kind, case=case.to_json())
+                records += [Record.from_json(data) for data in answer["records"]]
                 tick(case.label)
-            status = process.wait()
-        finally:
-            process.kill()
-        if status:
-            last = (said.result().strip().splitlines() or ["no message"])[-1]
-            raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {last}")
+    except Failure as failure:
+        raise UsageError(f"{kind} of the {side.name} ({side.commit}) failed: {failure}") from None
     return records
-
-
-def _grouped(records: Iterator[Record]) -> Iterator[tuple[Case, list[Record]]]:
-    """Records of one case together."""
-    group: list[Record] = []
-    for record in records:
-        if group and group[0].case != record.case:
-            yield group[0].case, group
-            group = []
-        group.append(record)
-    if group:
-        yield group[0].case, group
 
 
 # --- what is kept between runs -----------------------------------------------------------------

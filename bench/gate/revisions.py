@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -15,8 +14,9 @@ from typing import Any
 
 from bench.records.environment import environment
 from bench.records.errors import UsageError
+from bench.workers.process import ROOT, WorkerProcess
 
-HARNESS = Path(__file__).resolve().parents[2]
+HARNESS = ROOT
 """The folder that holds this ``bench``."""
 
 _MEASURED = "h2ot_core"
@@ -40,10 +40,11 @@ class Side:
     dirty: bool = False
     slowdown: float = 0.0
 
-    def variables(self) -> dict[str, str]:
-        """Environment variables under which a process imports this ``h2ot_core``."""
-        path = os.pathsep.join((str(self.root), str(HARNESS)))
-        return {**os.environ, "PYTHONPATH": path}
+    def worker(self, *, timeout_s: float = 120.0) -> WorkerProcess:
+        """Start a process of ``bench.gate.worker``, whose first answer says that it is ready."""
+        process = WorkerProcess("bench.gate.worker", library=self.root, timeout_s=timeout_s)
+        process.send("begin", root=str(self.root), slowdown=self.slowdown)
+        return process
 
     def facts(self, threads: int) -> dict[str, Any]:
         """The environment of its records."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -18,9 +19,10 @@ from bench.gate.revisions import Side
 from bench.gate.verdicts import SAMPLED
 from bench.records.case import Case
 from bench.records.record import Record
+from bench.records.status import Failure, excuse
 from bench.timing import clock
 from bench.timing.statistics import stationary
-from bench.workers.process import Talker
+from bench.workers.process import WorkerProcess
 
 CASES = (
     Case(host="mixste", frames=27, prune="tps", recover="tri", r=(13, 9), b=(0, 3), threads=1),
@@ -100,11 +102,19 @@ def _said(found: dict[str, list[Record]]) -> str:
 
 @dataclass
 class _Series:
-    """What a process gave of one case."""
+    """The measurements of one case by one process."""
 
     seconds: list[float] = field(default_factory=list)
     warmup: int = 0
-    failure: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def receive(self, worker: WorkerProcess) -> list[float]:
+        """The seconds that a process answers; none if it fails, which is kept."""
+        try:
+            return worker.receive()["seconds"]
+        except Failure as failure:
+            self.failure = failure
+            return []
 
 
 class _Pair:
@@ -112,79 +122,67 @@ class _Pair:
 
     def __init__(self, plan: Plan, order: tuple[Side, Side], pair: int, run: str) -> None:
         self.plan, self.order, self.pair, self.run = plan, order, pair, run
-        self.taken = {side.name: [_Series() for _ in plan.cases] for side in order}
+        self.series = {side.name: [_Series() for _ in plan.cases] for side in order}
         self.passes = [1] * len(plan.cases)
 
     def measure(self, deadline: float) -> dict[str, list[Record]]:
-        """Take turns until the deadline; the records of each side."""
-        workers: list[_Worker] = []
-        try:
-            workers += [_Worker(side, self.plan.cases) for side in self.order]
-            for worker in workers:
-                worker.answer()
+        """Measure in turn until the deadline; the records of each side."""
+        with ExitStack() as stack:
+            workers = {side.name: stack.enter_context(side.worker()) for side in self.order}
+            for name, worker in workers.items():
+                try:
+                    worker.receive()
+                except Failure as failure:
+                    for series in self.series[name]:
+                        series.failure = failure
             self._warm(workers)
             self._turns(workers, deadline)
-        finally:
-            for worker in workers:
-                worker.close()
-        return {worker.side.name: self._records(worker) for worker in workers}
+        return {side.name: self._records(side) for side in self.order}
 
-    def _warm(self, workers: Sequence[_Worker]) -> None:
-        """Build and warm up on both sides at once: nothing of it is kept."""
-        for number in range(len(self.plan.cases)):
-            seconds: dict[str, list[float]] = {worker.side.name: [] for worker in workers}
+    def _warm(self, workers: Mapping[str, WorkerProcess]) -> None:
+        """Build and warm up on both sides at once; nothing of it is kept."""
+        for number, case in enumerate(self.plan.cases):
+            both = {name: series[number] for name, series in self.series.items()}
+            warmup: dict[str, list[float]] = {name: [] for name in both}
             passes = _WARMUP[0]
             while passes:
-                for worker in workers:
-                    worker.ask({"case": number, "passes": passes})
-                for worker in workers:
-                    found = worker.answer()
-                    seconds[worker.side.name] += found.get("seconds", ())
-                    if "seconds" not in found:
-                        self.taken[worker.side.name][number].failure = found
-                passes = self._more(number, seconds)
-            for name, series in seconds.items():
-                self.taken[name][number].warmup = len(series)
-            slowest = max(median(series or [0.0]) for series in seconds.values())
+                asked = [name for name in workers if both[name].failure is None]
+                for name in asked:
+                    workers[name].send("time", case=case.to_json(), passes=passes)
+                for name in asked:
+                    warmup[name] += both[name].receive(workers[name])
+                # The first pass is never like the others, so it is not in the window.
+                level = all(stationary(s, window=_WARMUP[0] - 1) for s in warmup.values())
+                enough = level or max(map(len, warmup.values())) >= _WARMUP[1]
+                passes = 0 if enough or any(one.failure for one in both.values()) else 2
+            for name, series in both.items():
+                series.warmup = len(warmup[name])
+            slowest = max(median(seconds or [0.0]) for seconds in warmup.values())
             self.passes[number] = max(1, math.ceil(_TURN_S / slowest)) if slowest else 1
 
-    def _more(self, number: int, seconds: dict[str, list[float]]) -> int:
-        """How many more warm-up passes a case needs, on either side."""
-        if any(self.taken[name][number].failure for name in seconds):
-            return 0
-        # The first pass is never like the others, so it is not in the window.
-        level = all(stationary(s, window=_WARMUP[0] - 1) for s in seconds.values())
-        done = max(map(len, seconds.values()))
-        return 0 if level or done >= _WARMUP[1] else 2
-
-    def _turns(self, workers: Sequence[_Worker], deadline: float) -> None:
+    def _turns(self, workers: Mapping[str, WorkerProcess], deadline: float) -> None:
         fewest, most = (self.plan.turns, self.plan.turns) if self.plan.turns else _TURNS
         turn, longest = 0, 0.0
+        order = list(workers)
         # Turns come in twos, of which the second begins with the other side.
         while turn < most and (turn < fewest or clock.now() + 2 * longest < deadline):
-            for ordered in (workers, workers[::-1]):
+            for names in (order, order[::-1]):
                 began = clock.now()
-                self._turn(ordered)
+                for number, case in enumerate(self.plan.cases):
+                    for name in names:
+                        series = self.series[name][number]
+                        if series.failure is None:
+                            workers[name].send(
+                                "time", case=case.to_json(), passes=self.passes[number]
+                            )
+                            series.seconds += series.receive(workers[name])
                 longest = max(longest, clock.now() - began)
             turn += 2
 
-    def _turn(self, workers: Sequence[_Worker]) -> None:
-        for number, passes in enumerate(self.passes):
-            for worker in workers:
-                series = self.taken[worker.side.name][number]
-                if series.failure:
-                    continue
-                found = worker.answer({"case": number, "passes": passes})
-                if "seconds" in found:
-                    series.seconds += found["seconds"]
-                else:
-                    series.failure = found
-
-    def _records(self, worker: _Worker) -> list[Record]:
-        side = worker.side
+    def _records(self, side: Side) -> list[Record]:
         records = []
         for case, passes, series in zip(
-            self.plan.cases, self.passes, self.taken[side.name], strict=True
+            self.plan.cases, self.passes, self.series[side.name], strict=True
         ):
             protocol = {
                 "side": side.name,
@@ -199,8 +197,8 @@ class _Pair:
                 **({"slowdown": side.slowdown} if side.slowdown else {}),
             }
             result: dict[str, Any] = {"values": tuple(series.seconds)}
-            if series.failure:
-                result = {"values": (), **series.failure}
+            if series.failure is not None:
+                result = {"values": (), **excuse(series.failure)}
             records.append(
                 Record(
                     case=case, metric=SAMPLED, unit="s", group="gate", part=self.pair,
@@ -209,15 +207,3 @@ class _Pair:
                 )
             )  # fmt: skip
         return records
-
-
-class _Worker(Talker):
-    """A measuring process of one side."""
-
-    def __init__(self, side: Side, cases: Sequence[Case]) -> None:
-        self.side = side
-        super().__init__(
-            "bench.gate.worker", ["sampled", str(side.root)], flags=["-P"],
-            env=side.variables(), cwd=side.root,
-        )  # fmt: skip
-        self.ask({"cases": [case.to_json() for case in cases], "slowdown": side.slowdown})

@@ -1,16 +1,10 @@
-"""In a fresh process: measure what one ``h2ot_core`` does. Started by the gate alone.
-
-``counts`` and ``memory`` read cases as one JSON list and write a record per line. ``sampled``
-reads one line of JSON with what to build, then a request per line, and answers each.
-"""
+"""In a fresh process: measure what one ``h2ot_core`` does. Started by the gate alone."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -18,29 +12,50 @@ import h2ot_core
 from bench.models import build
 from bench.records.case import Case
 from bench.records.record import Record
+from bench.records.status import excuse
 from bench.timing import clock
+from bench.workers.process import serve
 
-SEED = 0  # of weights and input, the same for every process
-
-
-def main() -> None:
-    """Answer on what was standard output; anything else that prints does so to stderr."""
-    out, sys.stdout = sys.stdout, sys.stderr
-    kind, root = sys.argv[1:3]
-    found = Path(h2ot_core.__file__).resolve().parents[1]
-    if found != Path(root).resolve():
-        raise SystemExit(f"h2ot_core was found in {found}, not in {root}")
-    if kind == "sampled":
-        _sampled(sys.stdin, out)
-        return
-    cases = [Case.from_json(data) for data in json.load(sys.stdin)]
-    measure = {"counts": _counts, "memory": _memory}[kind]
-    for case in cases:
-        for record in measure(case):
-            print(json.dumps(record.to_json()), file=out, flush=True)
+SEED = 0  # of the input, the same for every process
 
 
-def _counts(case: Case) -> Iterator[Record]:
+class Measured:
+    """One revision's library; :meth:`begin` comes first."""
+
+    def begin(self, root: str, slowdown: float = 0.0) -> dict[str, Any]:
+        """Check which library this process has imported.
+
+        Args:
+            root: the folder that holds the library.
+            slowdown: share by which every timed forward pass is made slower.
+
+        Raises:
+            RuntimeError: if the library of another folder was imported.
+        """
+        found = Path(h2ot_core.__file__).resolve().parents[1]
+        if found != Path(root).resolve():
+            raise RuntimeError(f"h2ot_core was found in {found}, not in {root}")
+        self.slowdown = slowdown
+        self.passes: dict[str, Callable[[], float]] = {}
+        return {}
+
+    def counts(self, case: dict[str, Any]) -> dict[str, Any]:
+        """Parameters, FLOPs and operator calls, as records."""
+        return {"records": [record.to_json() for record in _counts(Case.from_json(case))]}
+
+    def memory(self, case: dict[str, Any]) -> dict[str, Any]:
+        """Estimated training memory, as records."""
+        return {"records": [record.to_json() for record in _memory(Case.from_json(case))]}
+
+    def time(self, case: dict[str, Any], passes: int) -> dict[str, Any]:
+        """Seconds of some forward passes of a model that is built at the case's first request."""
+        read = Case.from_json(case)
+        if read.key not in self.passes:
+            self.passes[read.key] = _timed_pass(read, self.slowdown)
+        return {"seconds": [self.passes[read.key]() for _ in range(passes)]}
+
+
+def _counts(case: Case) -> list[Record]:
     from bench.metrics import flop_counters
 
     names = {"param_count": "1", "flops_paper": "flop", "flops_full": "flop", "operator_calls": "1"}
@@ -48,76 +63,48 @@ def _counts(case: Case) -> Iterator[Record]:
         model, x = build.blank_model(case.build_arguments())
         count = flop_counters.count(model, x)
     except Exception as error:  # whatever it is, the other cases are counted
-        for name in names:
-            yield Record(case=case, metric=name, unit="", values=(), **_excuse(error))
-        return
-    values = {
-        "param_count": (sum(p.numel() for p in model.parameters()),),
-        "flops_paper": (count.flops_paper,),
-        "flops_full": (count.flops_full,),
-    }
-    for name, value in values.items():
-        yield Record(case=case, metric=name, unit=names[name], values=value)
+        reason = excuse(error)
+        return [Record(case=case, metric=name, unit="", values=(), **reason) for name in names]
+    parameters = sum(p.numel() for p in model.parameters())
     calls = sorted(count.calls.items())
-    yield Record(
-        case=case, metric="operator_calls", unit="1", values=tuple(n for _, n in calls),
-        labels=tuple(name for name, _ in calls),
+    values: tuple[tuple[float, ...], ...] = (
+        (parameters,), (count.flops_paper,), (count.flops_full,), tuple(n for _, n in calls),
     )  # fmt: skip
+    return [
+        Record(
+            case=case, metric=name, unit=unit, values=value,
+            labels=tuple(label for label, _ in calls) if name == "operator_calls" else (),
+        )
+        for (name, unit), value in zip(names.items(), values, strict=True)
+    ]  # fmt: skip
 
 
-def _memory(case: Case) -> Iterator[Record]:
+def _memory(case: Case) -> list[Record]:
     from bench.metrics import training_memory
 
     try:
         readings = training_memory.peak(case)
     except Exception as error:  # as above
         name = "training_peak_estimated_bytes"
-        yield Record(case=case, metric=name, unit="", values=(), **_excuse(error))
-        return
-    for reading in readings:
-        yield Record(
+        return [Record(case=case, metric=name, unit="", values=(), **excuse(error))]
+    return [
+        Record(
             case=case, metric=reading.metric, unit=reading.unit, values=reading.values,
             protocol=reading.protocol,
-        )  # fmt: skip
+        )
+        for reading in readings
+    ]  # fmt: skip
 
 
-def _sampled(requests: TextIO, out: TextIO) -> None:
-    setup = json.loads(requests.readline())
-    cases = [Case.from_json(data) for data in setup["cases"]]
-    ready: dict[int, Callable[[], float]] = {}
-
-    def answer(data: dict[str, Any]) -> None:
-        print(json.dumps(data), file=out, flush=True)
-
-    answer({"ready": True})
-    for line in requests:
-        request = json.loads(line)
-        number = request["case"]
-        try:
-            if number not in ready:
-                ready[number] = _pass(cases[number], setup["slowdown"])
-            answer({"seconds": [ready[number]() for _ in range(request["passes"])]})
-        except Exception as error:  # the case fails, the process goes on
-            answer(_excuse(error))
-
-
-def _excuse(error: Exception) -> dict[str, Any]:
-    # Imported where it is needed: with all metrics it takes longer than everything else here.
-    from bench.metrics.base import excuse
-
-    return excuse(error)
-
-
-def _pass(case: Case, slowdown: float) -> Callable[[], float]:
+def _timed_pass(case: Case, slowdown: float) -> Callable[[], float]:
     """One timed forward pass, in seconds, of a model built here."""
     if case.threads:
         torch.set_num_threads(case.threads)
-    torch.manual_seed(SEED)
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    model = model.to(case.device, getattr(torch, case.dtype))
+    model = build.measured_model(case)
     host = model.host
-    x = torch.rand(case.batch, host.frames, host.joints, host.channels) * 2 - 1
-    x = x.to(case.device, getattr(torch, case.dtype))
+    generator = torch.Generator().manual_seed(SEED)
+    x = torch.rand(case.batch, host.frames, host.joints, host.channels, generator=generator)
+    x = (2 * x - 1).to(case.device, getattr(torch, case.dtype))
     if slowdown:
         model.forward = clock.slowed(model.forward, slowdown)  # type: ignore[method-assign]
 
@@ -129,4 +116,10 @@ def _pass(case: Case, slowdown: float) -> Callable[[], float]:
 
 
 if __name__ == "__main__":
-    main()
+    measured = Measured()
+    serve(
+        {
+            "begin": measured.begin, "counts": measured.counts, "memory": measured.memory,
+            "time": measured.time,
+        }
+    )  # fmt: skip

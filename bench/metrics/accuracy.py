@@ -17,6 +17,7 @@ import h2ot_core
 from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource
 from bench.metrics.base import Metric, NotApplicable, Reading
+from bench.models.build import measured_model
 from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core.metrics import mpjpe, mpjve
@@ -95,7 +96,7 @@ def accuracy(case: Case, context: Context) -> list[Reading]:
         seen = _views_for(context, step, rates=bool(slow))
     except MotionError as error:
         raise NotApplicable(str(error)) from None
-    model = context.trunk.build(case)
+    model = measured_model(case, weights=context.trunk)
     poses, noise = lifted(model, seen)
     poses[..., 0, :] = 0
     target = seen.y

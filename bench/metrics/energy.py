@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import h2ot_core
 from bench.data.windows import batch
 from bench.metrics.base import Metric, NotApplicable, Reading
+from bench.models.build import measured_model, require_device
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.timing import clock
@@ -43,8 +43,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
         NotApplicable: without Zeus, a counter, or enough updates of it within a window; or if
             working took no more than idling.
     """
-    if case.device == "cuda" and not torch.cuda.is_available():
-        raise NotApplicable("no CUDA device")
+    require_device(case)
     counter = Counter(open_monitor(case.device), case.device)
     run = _work(case, context)
     for _ in range(_WARMUP):
@@ -187,9 +186,7 @@ def _version() -> str:
 
 def _work(case: Case, context: Context) -> Callable[[], Tensor]:
     """One forward pass on real motion, done when it returns."""
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    model = model.to(case.device, getattr(torch, case.dtype))
-    model.check_finite = False
+    model = measured_model(case)
     windows = context.motion.windows(case.frames, limit=case.batch)
     picked = [windows[i % len(windows)] for i in range(case.batch)]
     x = torch.from_numpy(batch(picked, model.host.channels))

@@ -35,7 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import h2ot_core
-from bench.models.build import _Blank
+from bench.models.build import SkipNorms, blank_model
 from bench.records.errors import UsageError
 from h2ot_core.layers import CrossAttention, StreamMean
 from h2ot_core.recover.interpolation import InterpolationRecoverer
@@ -384,7 +384,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
     products = ours.full["product"] + ours.full["attention"]
     layers = ours.paper["linear"] + ours.paper["conv"]
     with torch.no_grad():
-        with _Blank(), FlopCounterMode(display=False) as counter:
+        with SkipNorms(), FlopCounterMode(display=False) as counter:
             model(x)
         found = {"torch": counter.get_total_flops()}
 
@@ -392,7 +392,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _fvcore_attention)
         analysis.set_op_handle("aten::matmul", _fvcore_matmul)
-        with _Blank():
+        with SkipNorms():
             by_operator = analysis.by_operator()
         names = ("linear", "conv", "matmul", "bmm", "addmm", "einsum", "attention")
         found["fvcore"] = 2 * sum(int(by_operator.get(name, 0)) for name in names)
@@ -401,7 +401,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
             kind: _ignored for kind in (nn.LayerNorm, nn.BatchNorm1d, nn.GELU, nn.Tanh, nn.Identity)
         }
         scratch = copy.deepcopy(model)  # thop leaves its sums behind
-        with _Blank():
+        with SkipNorms():
             macs, _ = thop.profile(scratch, inputs=(x,), custom_ops=ignore, verbose=False)
         found["thop"] = 2 * int(macs)
     wanted = {"torch": products, "fvcore": products, "thop": layers}
@@ -418,9 +418,7 @@ def _traceable(model: h2ot_core.Hourglass, x: Tensor) -> tuple[h2ot_core.Hourgla
     """What fvcore's tracer can follow: convolutions cannot be traced without values."""
     if not x.is_meta or not any(isinstance(m, nn.Conv1d) for m in model.modules()):
         return model, x
-    with torch.device("cpu"):
-        again = h2ot_core.build(**model.config.arguments).eval().requires_grad_(False)
-    return again, torch.zeros_like(x, device="cpu")
+    return blank_model(model.config.arguments, batch=len(x), device="cpu")
 
 
 def _ignored(module: nn.Module, inputs: Any, out: Any) -> None:

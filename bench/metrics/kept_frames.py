@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import h2ot_core
 from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource, Window, batch
 from bench.metrics.base import Metric, NotApplicable, Reading
+from bench.models.build import SEED, measured_model
 from bench.models.context import Context
 from bench.models.trunk import Trunk
 from bench.records.case import Case
@@ -23,7 +24,6 @@ from h2ot_core.prune.base import AbstractPruner, Signals
 WINDOWS = 140  # of Figure 7, each one frame after the one before
 SEQUENCES = 3  # of Figure 10
 EXCERPT = 18  # frames drawn of each sequence; steps of 16, say, would fall on kept ones alone
-SEED = 0  # of the weights, the same for every case
 
 _BATCH = 2  # windows per forward pass: more take longer each, for want of cache
 _STRIDE = 50  # frames between the places at which a stretch is looked for
@@ -115,7 +115,11 @@ def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
     """
     if case.prune is None:
         raise NotApplicable("nothing is pruned")
-    model = trunk.build(case) if trunk is not None else _model(case)
+    narrow: dict[str, Any] = {}
+    if trunk is None and not learned(case):  # the input alone matters, at any stage
+        narrow = {"width": 4, "heads": 1, "mlp_hidden": 4, "b": range(len(case.b))}
+    here = replace(case, device="cpu", dtype="float32")
+    model = measured_model(here, weights=trunk or "initial", **narrow)
     assert model.pruner is not None
     fixed = model.pruner.fixed()
     if fixed is not None:
@@ -124,17 +128,8 @@ def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
     return torch.cat([_first_part(model, part) for part in x.split(_BATCH)])
 
 
-def _model(case: Case) -> Hourglass:
-    """The case's model; a narrow one with early stages where only the input counts."""
-    arguments = case.build_arguments()
-    if not _learned(case):
-        arguments |= {"width": 4, "heads": 1, "mlp_hidden": 4, "b": range(len(case.b))}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        return h2ot_core.build(**arguments).eval()
-
-
-def _learned(case: Case) -> bool:
+def learned(case: Case) -> bool:
+    """Whether the frames that a case keeps depend on weights."""
     return case.prune is not None and PRUNERS[case.prune].requires in _LEARNED
 
 
@@ -142,7 +137,7 @@ def _trained(case: Case, trunk: Trunk | None = None) -> str:
     """What is to be said of the weights."""
     if trunk is not None:
         return f"trunk {trunk.digest}"
-    if _learned(case):
+    if learned(case):
         return f"no: random weights, torch.manual_seed({SEED})"
     return "no weights needed"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.metrics import memory
-from bench.metrics.base import NotApplicable, Reading
+from bench.metrics.base import Reading
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.workers import isolated
@@ -28,8 +28,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     """Run the case once in a process of its own and read that process's peaks.
 
     Raises:
-        NotApplicable: if the case's device is not there.
-        MemoryError, RuntimeError: as :func:`bench.workers.isolated.call`.
+        bench.records.status.Failure: as :func:`bench.workers.isolated.call`.
     """
     peaks = isolated.call("bench.metrics.process_memory", case)
     protocol = {"batch": case.batch, "process": "fresh", "scope": peaks.pop("scope")}
@@ -53,16 +52,11 @@ def worker(case: Case) -> dict[str, Any]:
     """In the fresh process: one forward pass, and what it took."""
     import torch
 
-    import h2ot_core
+    from bench.models.build import measured_model
     from bench.timing import clock
 
-    if case.device == "cuda" and not torch.cuda.is_available():
-        raise NotApplicable("no CUDA device")
-    if case.threads:
-        torch.set_num_threads(case.threads)
     before = memory.device_used_bytes() if case.device == "cuda" else 0
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    model = model.to(case.device, getattr(torch, case.dtype))
+    model = measured_model(case)
     host = model.host
     x = torch.zeros(case.batch, host.frames, host.joints, host.channels)
     x = x.to(case.device, getattr(torch, case.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 import h2ot_core
 from bench.metrics.base import Reading
+from bench.models.build import measured_model
 from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core.losses import loss_of
@@ -79,8 +81,8 @@ def peak(case: Case) -> list[Reading]:
     what a GPU needs.
     """
     with FakeTensorMode():
-        trained = _Trained(h2ot_core.build(**case.build_arguments()).train())
-        model = trained.model
+        model = measured_model(replace(case, device="cpu"), training=True)
+        trained = _Trained(model)
         host = model.host
         loss = loss_of(case.host)
         x = torch.empty(BATCH, host.frames, host.joints, host.channels)

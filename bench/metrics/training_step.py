@@ -22,9 +22,8 @@ def measure(case: Case, context: Context) -> list[Reading]:
     """Forward, loss, backward and AdamW step at batch 4 in float32.
 
     Raises:
-        NotApplicable: if the device is not there, or for MHFormer, which the paper trains at
-            batch 210.
-        MemoryError, RuntimeError: as :func:`bench.workers.isolated.call`.
+        NotApplicable: for MHFormer, which the paper trains at batch 210.
+        bench.records.status.Failure: as :func:`bench.workers.isolated.call`.
     """
     epoch = HOSTS[case.host].epoch
     if epoch is None:
@@ -60,18 +59,12 @@ def worker(case: Case) -> dict[str, Any]:
     """In the fresh process: some steps on random input."""
     import torch
 
-    import h2ot_core
+    from bench.models.build import measured_model
     from bench.timing import clock
     from h2ot_core.losses import loss_of
 
-    if case.device == "cuda" and not torch.cuda.is_available():
-        raise NotApplicable("no CUDA device")
-    if case.threads:
-        torch.set_num_threads(case.threads)
-    torch.manual_seed(0)
     device = torch.device(case.device)
-    model = h2ot_core.build(**case.build_arguments()).to(device).train()
-    model.check_finite = False
+    model = measured_model(case, training=True)
     host, loss = model.host, loss_of(case.host)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
     x = torch.randn(BATCH, host.frames, host.joints, host.channels, device=device)

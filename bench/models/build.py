@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import h2ot_core
+from bench.records.case import Case
+from bench.records.status import NotApplicable
+
+if TYPE_CHECKING:  # a worker process imports it where it needs it
+    from bench.models.trunk import Trunk
+
+SEED = 0
+"""Of initial weights, the same in every process."""
 
 
-class _Blank(TorchFunctionMode):
-    """Passes by layer norms of tensors without values.
+def measured_model(
+    case: Case,
+    *,
+    weights: Literal["initial", "rule"] | Path | Trunk = "initial",
+    training: bool = False,
+    **changes: Any,
+) -> h2ot_core.Hourglass:
+    """The model of a case, as every measurement builds it.
 
-    To work out their shape takes torch longer than all else, and counters of products ignore them.
+    It is on the case's device, and searches its input for NaN and infinity (``check_finite``) on
+    a CPU, as a user's call does, but not on an accelerator: there the search would wait for the
+    device, and the input was checked when it was made. Threads are a matter of the process, not
+    of the model: see ``bench.workers``.
+
+    Args:
+        case: what is measured.
+        weights: those that the host initialises from seed 0, or the stated rule of
+            :func:`bench.models.inputs.weights`, or of a file, or of a trained trunk.
+        training: in training mode and float32, instead of evaluation mode and the case's dtype.
+        changes: arguments of ``h2ot_core.build`` in place of the case's, such as a small width
+            where the input alone matters.
+
+    Raises:
+        NotApplicable: if the device is not there.
+        h2ot_core.ConfigError: for a case that cannot be built.
+        h2ot_core.CheckpointError: if the file cannot be read or does not fit.
+    """
+    require_device(case)
+    if isinstance(weights, (str, Path)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = h2ot_core.build(**{**case.build_arguments(), **changes})
+        if weights == "rule":
+            from bench.models import inputs
+
+            h2ot_core.load_published(model, inputs.weights(model))
+        elif isinstance(weights, Path):
+            from bench.models.weights import load_weights
+
+            load_weights(model, weights)
+    else:
+        model = weights.build(case)
+    dtype = torch.float32 if training else getattr(torch, case.dtype)
+    model.check_finite = case.device == "cpu"
+    return model.to(case.device, dtype).train(training)
+
+
+def require_device(case: Case) -> None:
+    """Check that a case can be measured on this machine.
+
+    Raises:
+        NotApplicable: if its device is not there.
+    """
+    if case.device == "cuda" and not torch.cuda.is_available():
+        raise NotApplicable("no CUDA device")
+
+
+class SkipNorms(TorchFunctionMode):
+    """Skips layer norms of tensors without values.
+
+    To derive their shape takes torch longer than all else, and counters of products ignore them.
     """
 
     def __torch_function__(
@@ -25,9 +91,16 @@ class _Blank(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def blank_model(arguments: dict[str, Any]) -> tuple[h2ot_core.Hourglass, Tensor]:
-    """Build a model and one input clip on the meta device: shapes, no values, no work."""
-    with torch.device("meta"):
-        model = h2ot_core.build(**arguments).eval().requires_grad_(False)
+def blank_model(
+    arguments: dict[str, Any],
+    *,
+    batch: int = 1,
+    device: str = "meta",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[h2ot_core.Hourglass, Tensor]:
+    """Build a model and one batch of input for counting: on the meta device, without values."""
+    with torch.device(device):
+        model = h2ot_core.build(**arguments).eval().requires_grad_(False).to(dtype)
         host = model.host
-        return model, torch.empty(1, host.frames, host.joints, host.channels)
+        x = torch.zeros(batch, host.frames, host.joints, host.channels, dtype=dtype)
+        return model, x

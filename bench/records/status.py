@@ -11,8 +11,23 @@ class NotApplicable(Exception):
     """The metric means nothing for this case, or cannot be had here; the message says why."""
 
 
+class Failure(Exception):
+    """A measurement that a worker process could not make.
+
+    Attributes:
+        status: of the record: "skipped", "oom", "timeout" or "failed".
+        reason: of the record.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
 def excuse(error: Exception) -> dict[str, Any]:
     """Status and reason of a record that an error left without values."""
+    if isinstance(error, Failure):
+        return {"status": error.status, "reason": error.reason}
     if isinstance(error, NotApplicable):
         status = "skipped"
     elif isinstance(error, (torch.OutOfMemoryError, MemoryError)):

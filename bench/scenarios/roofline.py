@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import h2ot_core
+from bench.models.build import blank_model
 from bench.records import roofline_bound
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.status import excuse
 from bench.records.store import Store
-from bench.timing.clock import visit
+from bench.timing.clock import trial
 from h2ot_core import fused
 
 aten = torch.ops.aten
@@ -79,7 +79,7 @@ def bandwidth(device: str, *, size: int | None = None) -> list[float]:
 
 def _seconds(work: Callable[[], object], device: torch.device) -> list[float]:
     work()
-    return visit(work, device, at_least_s=_AT_LEAST_S)
+    return trial(work, device, at_least_s=_AT_LEAST_S)
 
 
 @dataclass
@@ -121,11 +121,7 @@ def case_traffic(case: Case) -> Traffic:
         h2ot_core.ConfigError: for a case that cannot be built.
     """
     dtype = getattr(torch, case.dtype)
-    with torch.device("meta"):
-        model = h2ot_core.build(**case.build_arguments()).eval().requires_grad_(False).to(dtype)
-        host = model.host
-        x = torch.empty(case.batch, host.frames, host.joints, host.channels, dtype=dtype)
-    return traffic(model, x)
+    return traffic(*blank_model(case.build_arguments(), batch=case.batch, dtype=dtype))
 
 
 def _storage(tensor: Tensor) -> int:

@@ -13,8 +13,8 @@ import psutil
 import torch
 from torch import Tensor
 
-import h2ot_core
 from bench.data.windows import MotionSource
+from bench.models.build import measured_model
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.scenarios import self_check_memory
@@ -153,9 +153,11 @@ def stages(device: str) -> Iterator[Check]:
 
 def probe_cost(device: str) -> Iterator[Check]:
     """Passes with and without instrumentation, in turn."""
-    model = h2ot_core.build("mixste", scheme="h2ot", frames=81, width=64, depth=4, heads=4).eval()
-    model, where = model.to(device), torch.device(device)
-    model.check_finite = device == "cpu"
+    case = Case(
+        host="mixste", frames=81, prune="tps", recover="tri", r=(41, 27), b=(0, 3), device=device,
+        options=(("depth", 4), ("heads", 4), ("width", 64)),
+    )  # fmt: skip
+    model, where = measured_model(case), torch.device(device)
     x = torch.rand(1, 81, 17, 2, device=device) * 2 - 1
     plain: list[float] = []
     probed: list[float] = []
@@ -212,7 +214,7 @@ def idle_workers(device: str) -> Iterator[Check]:
             workers += [interleaved.Process(case, inputs, Sampling()) for _ in range(3)]
             for worker in workers:
                 worker.ready()
-                worker.visit(0, at_least_s=0.0, at_most=1)
+                worker.trial(0, at_least_s=0.0, at_most=1)
             clock.pause(0.5)
             before, began = [_cpu_s(w) for w in workers], clock.now()
             clock.pause(_IDLE_S)

@@ -22,7 +22,7 @@ import h2ot_core
 from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource, View
 from bench.metrics.base import excuse
-from bench.models.build import blank_model
+from bench.models.build import blank_model, measured_model
 from bench.models.context import Context
 from bench.records import session
 from bench.records.case import Case
@@ -262,7 +262,7 @@ class _Visit:
         case = self.row.case
         new = case not in models
         if new:
-            models[case] = _model(case)
+            models[case] = measured_model(case)
         model = models[case]
         stream = h2ot_core.Stream(
             model, pipeline=case.pipeline, hop=self.row.hop, delay=self.row.delay
@@ -284,13 +284,6 @@ def _visits(plan: Plan) -> Iterator[_Visit]:
             yield _Visit(row, part, None)
             if plan.paced:
                 yield _Visit(row, part, plan.fps)
-
-
-def _model(case: Case) -> h2ot_core.Hourglass:
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    model = model.to(case.device, getattr(torch, case.dtype))
-    model.check_finite = False  # the stream looks at every frame once
-    return model
 
 
 class _Video:

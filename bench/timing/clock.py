@@ -244,7 +244,7 @@ def wait_until(moment: float) -> None:
             time.sleep(left - 1e-3)
 
 
-def visit(
+def trial(
     work: Callable[[], object], device: torch.device, *, at_least_s: float = 0.2, at_most: int = 20
 ) -> list[float]:
     """Time a call one or several times.

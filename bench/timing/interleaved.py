@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from bench.models.context import Context
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
+from bench.records.status import Failure, excuse
 from bench.records.store import Store
 from bench.timing import clock
-from bench.timing.sampling import Failure, Rounds, Sampling, Visit, Warm, Worker, middle, warm_limit
-from bench.workers.process import Talker
+from bench.timing.sampling import Rounds, Sampling, Trial, Warm, Worker, warm_limit
+from bench.workers.process import WorkerProcess
 
 READINGS = ("latency_s", "prune_s", "recover_s")
 ENDED = "latency_rounds"
-"""A reading that tells how many rounds a group was given, and why no more."""
+"""A reading for how many rounds of a group were measured, and why no more."""
 
 _INPUTS = 8  # different clips, one per round, the same for every case
 
@@ -37,17 +39,17 @@ Start = Callable[[Case, Path, Sampling], Worker]
 
 
 def group_name(cases: Sequence[Case]) -> str:
-    """Names a set of cases timed together: their ratios mean something within it."""
+    """Name of a set of cases that are timed together; ratios are valid within it."""
     text = "\n".join(sorted(case.key for case in cases))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def groups(cases: Sequence[Case], alive: int = 4) -> list[tuple[Case, ...]]:
+def groups(cases: Sequence[Case], max_workers: int = 4) -> list[tuple[Case, ...]]:
     """Cut cases into groups that are timed together: a baseline and a few rows compared with it.
 
     Args:
         cases: in any order; a baseline that is missing is added.
-        alive: most cases in a group.
+        max_workers: most cases in a group.
 
     Returns:
         Groups with one baseline follow each other, and hold about as many rows each.
@@ -59,7 +61,7 @@ def groups(cases: Sequence[Case], alive: int = 4) -> list[tuple[Case, ...]]:
             own.append(case)
     found: list[tuple[Case, ...]] = []
     for base, compared in rows.items():
-        count = max(1, math.ceil(len(compared) / (alive - 1)))
+        count = max(1, math.ceil(len(compared) / (max_workers - 1)))
         cuts = [round(i * len(compared) / count) for i in range(count + 1)]
         found += [(base, *compared[a:b]) for a, b in pairwise(cuts)]
     return found
@@ -68,12 +70,12 @@ def groups(cases: Sequence[Case], alive: int = 4) -> list[tuple[Case, ...]]:
 def unfinished(
     cases: Sequence[Case], sampling: Sampling, store: Store
 ) -> list[tuple[tuple[Case, ...], int]]:
-    """Groups that lack visits, the cheapest baseline first, and how many are known to be lacking.
+    """Groups that lack trials, the cheapest baseline first, and how many are known to be missing.
 
     Where the number of rounds is not given, a group lacks one per case until it has ended.
     """
     found = []
-    for group in groups(cases, sampling.alive):
+    for group in groups(cases, sampling.max_workers):
         log = _Log(store, group, {})
         if sampling.rounds is not None:
             lacking = sum(not log.has(c, p) for c in group for p in range(sampling.rounds))
@@ -107,12 +109,12 @@ def measure(
     start: Start | None = None,
     now: Callable[[], float] = clock.now,
 ) -> None:
-    """Sample what the store lacks, storing each visit as it is made.
+    """Measure what the store lacks, storing each trial as it ends.
 
     Args:
         cases: all on one device with one number of threads.
-        sampling: when it is enough.
-        store: holds what was measured before and takes what is measured now.
+        sampling: when to stop.
+        store: holds what was measured before; new records are appended.
         context: gives the input motion.
         stamp: session and environment, for every record.
         tick: called with a case's label and how much of :func:`unfinished` is done with it.
@@ -130,7 +132,7 @@ def measure(
     cost = _costs(store)
     # Starting a process takes about as long as some passes of the mean case.
     weights = {group: sum(1 + cost(case) for case in group) for group, _ in todo}
-    every = sum(1 + cost(case) for group in groups(cases, sampling.alive) for case in group)
+    every = sum(1 + cost(case) for group in groups(cases, sampling.max_workers) for case in group)
     end = now() + sampling.budget_s * sum(weights.values()) / every
     broken: dict[Case, Failure] = {}
     with tempfile.TemporaryDirectory(prefix="h2ot-inputs-") as folder, _pool() as pool:
@@ -142,7 +144,7 @@ def measure(
             share = max(0.0, end - began) * weights[group] / sum(weights.values())
             del weights[group]
             log = _Log(store, group, stamp, {"description": context.motion.description})
-            for case in group:  # as the baseline may have, in the group before
+            for case in group:  # the baseline may have failed in the group before
                 if case in broken and case not in log.given_up:
                     log.add(case, log.lacks(case), broken[case])
             job = _Group(group, sampling, log, now)
@@ -183,7 +185,7 @@ class _Group:
         share_s: float,
         tick: Tick,
     ) -> None:
-        """Measure until it is enough; leave the baseline's worker in the pool for the next."""
+        """Measure until done; the baseline's worker stays in the pool for the next group."""
         wanted = [case for case in self.cases if case not in self.log.given_up]
         for case in [case for case in pool if case not in wanted]:
             pool.pop(case)[0].close()
@@ -228,7 +230,7 @@ class _Group:
 
 
 class _Log:
-    """The visits of one group in the store."""
+    """The trials of one group in the store."""
 
     def __init__(
         self,
@@ -253,35 +255,35 @@ class _Log:
         elif record.status != "ok":
             self.given_up.add(record.case)
         elif record.metric == "latency_s":
-            known = (record.session, middle(record.values))
+            known = (record.session, median(record.values))
             self._medians[record.case].setdefault(record.part, known)
 
-    def has(self, case: Case, part: int) -> bool:
-        """Whether all readings of a visit are there, or the case has failed."""
+    def has(self, case: Case, number: int) -> bool:
+        """Whether all readings of a trial are there, or the case has failed."""
         return case in self.given_up or all(
-            (case, metric, self._name, part) in self._store for metric in READINGS
+            (case, metric, self._name, number) in self._store for metric in READINGS
         )
 
     def failed(self, case: Case) -> bool:
-        """Whether the case has failed, and is left."""
+        """Whether the case has failed, and is not tried again."""
         return case in self.given_up
 
     def lacks(self, case: Case) -> int:
-        """The first round of which a case has no visit."""
-        part = 0
-        while all((case, metric, self._name, part) in self._store for metric in READINGS):
-            part += 1
-        return part
+        """The first round of which a case has no trial."""
+        number = 0
+        while all((case, metric, self._name, number) in self._store for metric in READINGS):
+            number += 1
+        return number
 
     def medians(self, case: Case) -> Mapping[int, tuple[str, float]]:
-        """Part to session and median latency of every visit that was kept."""
+        """Round to session and median latency of every trial that was kept."""
         return self._medians[case]
 
-    def add(self, case: Case, part: int, found: Visit | Failure) -> None:
-        """Store a visit, or why there is none."""
+    def add(self, case: Case, number: int, found: Trial | Failure) -> None:
+        """Store a trial, or why there is none."""
         if isinstance(found, Failure):
             self.failures[case] = found
-            outcome: dict[str, Any] = {"status": found.status, "reason": found.reason}
+            outcome: dict[str, Any] = excuse(found)
             series: Mapping[str, Sequence[float]] = dict.fromkeys(READINGS, ())
         else:
             outcome = {"protocol": {**self._facts, **found.protocol}}
@@ -289,7 +291,7 @@ class _Log:
         records = [
             Record(
                 case=case, metric=metric, unit="s", values=tuple(values), group=self._name,
-                part=part, **outcome, **self._stamp,
+                part=number, **outcome, **self._stamp,
             )
             for metric, values in series.items()
         ]  # fmt: skip
@@ -327,64 +329,52 @@ class Process:
     """The worker of a case: a process of its own."""
 
     def __init__(self, case: Case, inputs: Path, sampling: Sampling) -> None:
-        self._patience_s = sampling.patience_s
         self._facts: dict[str, Any] = {}
-        self._talker = Talker("bench.timing.worker")
-        self._talker.ask(
-            {
-                "case": case.to_json(),
-                "inputs": str(inputs),
-                "threads": case.threads or torch.get_num_threads(),
-                "flush": sampling.flush_l2,
-            }
+        self._process = WorkerProcess("bench.timing.worker", timeout_s=sampling.timeout_s)
+        self._process.send(
+            "build",
+            case=case.to_json(),
+            inputs=str(inputs),
+            threads=case.threads or torch.get_num_threads(),
+            flush=sampling.flush_l2,
         )
+        self.close = self._process.close
 
     def ready(self) -> None:
         """Wait until the model is built.
 
         Raises:
-            Failure: if it cannot be.
+            Failure: if it cannot be built.
         """
         if not self._facts:
-            self._facts = self._checked(self._talker.answer(patience_s=self._patience_s))["facts"]
+            self._facts = self._process.receive()["facts"]
 
-    def visit(self, turn: int, *, at_least_s: float, at_most: int, unheeded: int = 0) -> Visit:
-        """Have samples taken.
+    def trial(self, number: int, *, at_least_s: float, at_most: int, discarded: int = 0) -> Trial:
+        """Measure samples.
 
         Raises:
             Failure: if the process fails, dies, or does not answer in time.
         """
-        request = {
-            "turn": turn, "at_least_s": at_least_s, "at_most": at_most, "unheeded": unheeded,
-        }  # fmt: skip
-        found = self._checked(self._talker.answer(request, patience_s=self._patience_s))
+        found = self._process.call(
+            "trial", number=number, at_least_s=at_least_s, at_most=at_most, discarded=discarded
+        )
         readings = found.pop("readings")
-        return Visit(readings, {**self._facts, **found, "unheeded": unheeded})
+        return Trial(readings, {**self._facts, **found, "unheeded": discarded})
 
     @property
     def pid(self) -> int:
         """Of the process."""
-        return self._talker.pid
-
-    def close(self) -> None:
-        """End the process."""
-        self._talker.close()
-
-    @staticmethod
-    def _checked(found: dict[str, Any]) -> dict[str, Any]:
-        if "status" in found:
-            raise Failure(found["status"], found["reason"])
-        return found
+        return self._process.pid
 
 
 @contextmanager
 def _pool() -> Iterator[dict[Case, tuple[Worker, Warm | None]]]:
-    """Workers that are alive; all are ended, whatever happens."""
-    alive: dict[Case, tuple[Worker, Warm | None]] = {}
+    """Workers that run; all are closed, whatever happens."""
+    running: dict[Case, tuple[Worker, Warm | None]] = {}
     try:
-        yield alive
+        yield running
     finally:
-        for worker, _ in alive.values():
+        for worker, _ in running.values():
             worker.close()
 
 

@@ -13,7 +13,7 @@ import scipy  # loads its parts when they are first used
 
 Array = npt.NDArray[np.float64]
 
-FEWEST = 6
+MIN_SAMPLES = 6
 """Samples below which no interval is claimed: the range of five covers the median with 93.8%."""
 
 # Serial correlation beyond these is taken for chance; it may be negative, or a series without any
@@ -67,7 +67,7 @@ def median_interval(values: Sequence[float], *, level: float = 0.95) -> Estimate
     """
     x = _finite(values)
     n, value = len(x), float(np.median(x))
-    if n < FEWEST:
+    if n < MIN_SAMPLES:
         return Estimate(value=value, low=None, high=None, level=level, n=n)
     ordered = np.sort(x)
     place = _rank(int(n / _inflation(x)), level)
@@ -190,9 +190,9 @@ def rounds_ratio(
         None if there is no such round; else as :func:`interleaved_ratio`.
     """
     turns: list[int] = []
-    for part in sorted(base.keys() & other.keys()):
-        if not turns or (part - turns[-1]) % 2:
-            turns.append(part)
+    for number in sorted(base.keys() & other.keys()):
+        if not turns or (number - turns[-1]) % 2:
+            turns.append(number)
     if not turns:
         return None
     return interleaved_ratio([base[t] for t in turns], [other[t] for t in turns], level=level)
@@ -345,6 +345,6 @@ def paired(
     base: Mapping[int, tuple[str, float]], other: Mapping[int, tuple[str, float]]
 ) -> Iterator[dict[int, float]]:
     """Of two series by round, the values of rounds that one session took of both."""
-    both = [part for part in base if part in other and base[part][0] == other[part][0]]
+    both = [number for number in base if number in other and base[number][0] == other[number][0]]
     for series in (base, other):
-        yield {part: series[part][1] for part in both}
+        yield {number: series[number][1] for number in both}

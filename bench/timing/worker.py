@@ -1,71 +1,48 @@
-"""In a fresh process: time the forward passes of one case, as it is asked to.
+"""In a fresh process: time the forward passes of one case on request.
 
-Reads one JSON line that says what to build, answers, then answers a request per line. Imports
-little, since every case starts one.
+Imports little, since every case starts one.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import h2ot_core
 from bench.models import plugins
+from bench.models.build import measured_model
 from bench.records.case import Case
-from bench.records.status import excuse
 from bench.timing import clock
 from bench.timing.machine_state import state
-
-SEED = 0  # of the weights
-
-
-def main() -> None:
-    """Answer on what was standard output; anything else that prints does so to stderr."""
-    out, sys.stdout = sys.stdout, sys.stderr
-
-    def answer(data: dict[str, Any]) -> None:
-        out.write(json.dumps(data) + "\n")
-        out.flush()
-
-    try:
-        bench = Bench(json.loads(sys.stdin.readline()))
-        answer({"ready": True, "facts": bench.facts})
-        for line in sys.stdin:
-            answer(bench.visit(**json.loads(line)))
-    except Exception as error:  # the parent records it and goes on with other cases
-        answer(excuse(error))
+from bench.workers.process import serve
 
 
-class Bench:
-    """A model on its device, with its inputs.
+class TimedCase:
+    """A model on its device, with its inputs; :meth:`build` comes first."""
 
-    Args:
-        setup: ``case``; ``inputs``, a .npy file of (turns, B, F, J, C_in) float32; ``threads`` of
-            the CPU; ``flush``, whether the device's cache is emptied before every pass.
-    """
+    def build(self, case: dict[str, Any], inputs: str, threads: int, flush: bool) -> dict[str, Any]:
+        """Build the model and read the inputs.
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+        Args:
+            case: as of ``Case.to_json``.
+            inputs: a .npy file of (rounds, B, F, J, C_in) float32.
+            threads: of the CPU.
+            flush: whether the device's cache is emptied before every pass.
+
+        Returns:
+            ``facts``: how the case is measured, for the protocol of every record.
+        """
         plugins.load_all()
-        self.case = case = Case.from_json(setup["case"])
-        torch.set_num_threads(setup["threads"])
-        torch.manual_seed(SEED)
-        dtype = getattr(torch, case.dtype)
-        self.inputs = torch.from_numpy(np.load(setup["inputs"])).to(case.device, dtype)
-        self.model = h2ot_core.build(**case.build_arguments()).eval().to(case.device, dtype)
-        # The input was checked when it was made; searching it again would wait for a GPU.
-        self.model.check_finite = case.device == "cpu"
-        self.flush = clock.Flush(self.inputs.device) if setup["flush"] else None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """How it is measured, for the protocol of every record."""
-        return {
+        self.case = Case.from_json(case)
+        torch.set_num_threads(threads)
+        self.model = measured_model(self.case)
+        dtype = getattr(torch, self.case.dtype)
+        self.inputs = torch.from_numpy(np.load(inputs)).to(self.case.device, dtype)
+        self.flush = clock.Flush(self.inputs.device) if flush else None
+        facts = {
             "clock": "wall, synchronised",
             "mode": "inference_mode, eager",
             "process": "fresh",
@@ -73,24 +50,27 @@ class Bench:
             "float32_matmul": torch.get_float32_matmul_precision(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
             "gomp_spincount": os.environ.get("GOMP_SPINCOUNT"),
-            "flush_l2": self.flush is not None,
+            "flush_l2": flush,
         }
+        return {"facts": facts}
 
-    def visit(self, *, turn: int, at_least_s: float, at_most: int, unheeded: int) -> dict[str, Any]:
-        """Take samples.
+    def trial(
+        self, number: int, at_least_s: float, at_most: int, discarded: int = 0
+    ) -> dict[str, Any]:
+        """Measure samples.
 
         Args:
-            turn: which input, by order.
-            at_least_s, at_most: as of ``timing.repeat``.
-            unheeded: passes before those that are taken.
+            number: of the round, which selects the input.
+            at_least_s, at_most: as of :func:`bench.timing.clock.repeat`.
+            discarded: passes before those that are measured.
 
         Returns:
             Reading to samples, and the state of the machine before and after.
         """
-        x: Tensor = self.inputs[turn % len(self.inputs)]
+        x: Tensor = self.inputs[number % len(self.inputs)]
         before = state(self.case.device)
         with torch.inference_mode():
-            for _ in range(unheeded):
+            for _ in range(discarded):
                 self.model(x)
             samples = clock.repeat(
                 lambda: clock.time_forward(self.model, x, flush=self.flush),
@@ -114,4 +94,5 @@ class Bench:
 
 
 if __name__ == "__main__":
-    main()
+    timed = TimedCase()
+    serve({"build": timed.build, "trial": timed.trial})

@@ -13,7 +13,7 @@ import h2ot_core
 from bench.data.windows import MotionSource
 from bench.metrics.accuracy import lifted, views
 from bench.metrics.base import Reading
-from bench.models.weights import load_weights
+from bench.models.build import measured_model
 from bench.records import session
 from bench.records.case import Case
 from bench.records.record import Record
@@ -182,8 +182,7 @@ def _train(
 def _measure(case: Case, motion: MotionSource, weights: Path) -> Reading:
     """Errors on all views of the test split, flip included."""
     seen = views(motion, case.frames)
-    model = load_weights(h2ot_core.build(**case.build_arguments()), weights)
-    poses, _ = lifted(model.eval().to(case.device), seen)
+    poses, _ = lifted(measured_model(case, weights=weights), seen)
     poses[..., 0, :] = 0
     errors = mpjpe(poses, seen.y, reduce=False).mean(dim=-1) * 1000
     protocol = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import h2ot_core
 from bench.data.windows import MotionSource, Window
@@ -17,6 +19,7 @@ from bench.metrics import METRICS, counts, frame_noise, process_memory, training
 from bench.metrics.base import NotApplicable, Reading, excuse
 from bench.models.context import Context
 from bench.records.case import Case
+from bench.records.status import Failure
 from bench.workers import isolated
 
 F = 27
@@ -176,30 +179,26 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "message"),
+    ("script", "status", "reason"),
     [
-        ("kill -9 $$", MemoryError, "was killed, probably for want of memory"),
-        ("exit 137", MemoryError, "was killed, probably for want of memory"),
+        ("kill -9 $$", "oom", "was killed, probably for want of memory"),
+        ("exit 137", "oom", "was killed, probably for want of memory"),
         (
             "echo first >&2; echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1",
-            MemoryError,
+            "oom",
             r"CUDA out of memory\.",
         ),
-        ("echo first >&2; echo 'ValueError: last' >&2; exit 1", RuntimeError, "^ValueError: last$"),
-        ("exit 3", RuntimeError, "no message"),
-        (
-            "echo 'bench.metrics.base.NotApplicable: no CUDA device' >&2; exit 1",
-            NotApplicable,
-            "^no CUDA device$",
-        ),
+        ("echo first >&2; echo 'ValueError: last' >&2; exit 1", "failed", "ValueError: last$"),
+        ("exit 3", "failed", "no message"),
     ],
 )
 def test_how_a_process_may_end(
-    interpreter: Callable[[str], None], script: str, kind: type[Exception], message: str
+    interpreter: Callable[[str], None], script: str, status: str, reason: str
 ) -> None:
     interpreter(script)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(Failure, match=reason) as caught:
         isolated.call("some.module", BASE)
+    assert caught.value.status == status
 
 
 def test_a_process_that_takes_too_long(
@@ -207,16 +206,28 @@ def test_a_process_that_takes_too_long(
 ) -> None:
     interpreter("exec sleep 60")
     monkeypatch.setattr(isolated, "_TIMEOUT_S", 0.05)
-    with pytest.raises(TimeoutError, match="took over"):
+    with pytest.raises(Failure, match="no answer within") as caught:
         isolated.call("some.module", BASE)
+    assert caught.value.status == "timeout"
 
 
-def test_what_a_process_is_told_and_answers(
+def test_request_and_answer_of_a_process(
     interpreter: Callable[[str], None], tmp_path: Path
 ) -> None:
     interpreter(
-        f'echo "$@" > {tmp_path}/arguments; cat > {tmp_path}/input; echo noise; echo \'{{"a": 1}}\''
+        f'echo "$@" > {tmp_path}/arguments; head -n 1 > {tmp_path}/input; echo noise; '
+        "echo '{\"a\": 1}'"
     )
     assert isolated.call("some.module", BASE) == {"a": 1}
     assert (tmp_path / "arguments").read_text() == "-m some.module\n"
-    assert BASE.host in (tmp_path / "input").read_text()
+    request = json.loads((tmp_path / "input").read_text())
+    assert (request["do"], Case.from_json(request["case"])) == ("measure", BASE)
+
+
+@pytest.mark.parametrize("name", ["process_memory", "training_step"])
+def test_a_case_of_a_device_that_is_not_there(name: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(Failure, match="no CUDA device") as caught:
+        METRICS[name].measure(replace(BASE, device="cuda"), CONTEXT)
+    assert caught.value.status == "skipped"

@@ -35,8 +35,8 @@ from bench.models.context import Context
 from bench.records.store import Store
 from bench.scenarios import tables
 from bench.timing import interleaved, sampling
-from bench.timing.sampling import Sampling, Visit
-from bench.timing.worker import Bench
+from bench.timing.sampling import Sampling, Trial
+from bench.timing.worker import TimedCase
 
 class Slow:
     '''A disk that takes a hundred bytes at a time, so that many kills tear a line.'''
@@ -61,7 +61,7 @@ def constant(names):
 
 for name, metric in METRICS.items():
     METRICS[name] = replace(metric, measure=constant(metric.readings), at_once=1)
-sampling.VISIT_SAMPLES = 1
+sampling.TRIAL_SAMPLES = 1
 
 class Here:
     '''A worker in the sweep's own process: starting others would take longer than all sweeps.'''
@@ -70,11 +70,12 @@ class Here:
         self.setup = {"case": case.to_json(), "inputs": str(inputs), "threads": 1, "flush": False}
 
     def ready(self):
-        self.bench = Bench(self.setup)
+        self.timed = TimedCase()
+        self.timed.build(**self.setup)
 
-    def visit(self, turn, **given):
-        found = self.bench.visit(turn=turn, **{"unheeded": 0, **given})
-        return Visit(found.pop("readings"), found)
+    def trial(self, number, **arguments):
+        found = self.timed.trial(number, **arguments)
+        return Trial(found.pop("readings"), found)
 
     def close(self):
         pass

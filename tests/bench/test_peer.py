@@ -213,7 +213,7 @@ def test_a_peer_that_ends(checkout: Checkout, said: Said) -> None:
     folder = checkout(forward="import os, sys; print('out of luck', flush=True); os._exit(3)")
     status, _, err = said(f"--peer {folder} {SIZES}")
     assert status == 2
-    assert "the process of NationalGAILab/HoT ended with status 3: out of luck" in err
+    assert "NationalGAILab/HoT: the process ended with status 3: out of luck" in err
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from bench.data.windows import MotionSource
 from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
+from bench.records.status import Failure
 from bench.scenarios import tables
 from bench.timing import clock, interleaved
 from bench.timing.machine_state import state, throttle_names
-from bench.timing.sampling import Failure, Sampling
-from bench.workers.process import Talker, variables
+from bench.timing.sampling import Sampling
+from bench.workers.process import WorkerProcess, variables
 
 MOTION = MotionSource.generated(frames=54)
 BASE = Case(
@@ -33,33 +34,56 @@ BASE = Case(
 )
 H2OT = replace(BASE, prune="tps", recover="tri", r=(13, 9), b=(0, 2))
 
-Talk = Callable[[str], Talker]
+Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Talk]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a module given as text."""
-    talkers = []
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    processes = []
 
-    def start(code: str) -> Talker:
-        (tmp_path / "spoken.py").write_text("import json, os, sys, time\n" + code)
-        talkers.append(Talker("spoken", env={**os.environ, "PYTHONPATH": str(tmp_path)}))
-        return talkers[-1]
+    def started(code: str, timeout_s: float = 60.0) -> WorkerProcess:
+        (tmp_path / "given.py").write_text("import json, os, sys, time\n" + code)
+        processes.append(WorkerProcess("given", timeout_s=timeout_s))
+        return processes[-1]
 
-    yield start
-    for talker in talkers:
-        talker.close()
-        assert not psutil.pid_exists(talker.pid)
-
-
-ECHO = "for line in sys.stdin: print(json.dumps({'got': json.loads(line)}), flush=True)"
+    yield started
+    for process in processes:
+        process.close()
+        assert not psutil.pid_exists(process.pid)
 
 
-def test_requests_are_answered_in_order(talk: Talk) -> None:
-    talker = talk(ECHO)
-    talker.ask({"a": 1})
-    assert talker.answer({"b": 2}, patience_s=60) == {"got": {"a": 1}}
-    assert talker.answer(patience_s=60) == {"got": {"b": 2}}
+ECHO = """
+from bench.workers.process import serve
+print("printed before it serves", flush=True)
+
+def echo(**arguments):
+    print("printed by Python")
+    os.write(1, b"printed by C\\n")
+    os.system("echo printed by a child")
+    return {"got": arguments}
+
+def fail(text):
+    raise ValueError(text)
+
+serve({"echo": echo, "fail": fail})
+"""
+
+
+def test_requests_are_answered_in_order_whatever_else_is_printed(start: Start) -> None:
+    process = start(ECHO)
+    process.send("echo", a=1)
+    assert process.call("echo", b=2) == {"got": {"a": 1}}
+    assert process.receive() == {"got": {"b": 2}}
+
+
+def test_a_handler_that_fails_leaves_the_process_at_work(start: Start) -> None:
+    process = start(ECHO)
+    with pytest.raises(Failure, match=r"^wrong$") as caught:
+        process.call("fail", text="wrong\nshape")
+    assert caught.value.status == "failed"
+    assert process.call("echo") == {"got": {}}
 
 
 @pytest.mark.parametrize(
@@ -73,17 +97,26 @@ def test_requests_are_answered_in_order(talk: Talk) -> None:
         ("print('{\"a\": ', end='', flush=True); sys.exit(4)", "failed", "status 4: no message"),
     ],
 )
-def test_how_a_process_may_end(talk: Talk, code: str, status: str, reason: str) -> None:
-    found = talk(code).answer({"a": 1}, patience_s=60)
-    assert found["status"] == status
-    assert reason in found["reason"]
+def test_how_a_process_may_end(start: Start, code: str, status: str, reason: str) -> None:
+    with pytest.raises(Failure, match=re.escape(reason)) as caught:
+        start(code).call("measure", a=1)
+    assert caught.value.status == status
 
 
-def test_a_process_that_does_not_answer_is_ended(talk: Talk) -> None:
-    talker = talk("time.sleep(600)")
-    found = talker.answer(patience_s=0.3)
-    assert found == {"status": "timeout", "reason": "no answer within 0.3 s"}
-    assert talker.answer({"a": 1}, patience_s=60)["status"] == "timeout"  # and stays so
+def test_a_process_that_does_not_answer_is_ended(start: Start) -> None:
+    process = start("time.sleep(600)", timeout_s=0.3)
+    for _ in range(2):  # and it stays so
+        with pytest.raises(Failure, match=r"^no answer within 0\.3 s$") as caught:
+            process.call("measure")
+        assert caught.value.status == "timeout"
+
+
+def test_a_closed_process_leaves_no_open_file(start: Start) -> None:
+    before = psutil.Process().num_fds()
+    process = start("time.sleep(600)")
+    assert psutil.Process().num_fds() > before
+    process.close()
+    assert psutil.Process().num_fds() == before
 
 
 def test_threads_of_idle_processes_sleep_before_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +150,12 @@ def failure(case: Case, inputs: Path, **given: Any) -> Failure:
     return caught.value
 
 
-def test_a_visit_of_a_real_process(inputs: Path) -> None:
+def test_a_trial_of_a_real_process(inputs: Path) -> None:
     worker = interleaved.Process(H2OT, inputs, Sampling())
     try:
         worker.ready()
-        found = worker.visit(9, at_least_s=0.0, at_most=3)
-        several = worker.visit(0, at_least_s=60.0, at_most=3, unheeded=1)
+        found = worker.trial(9, at_least_s=0.0, at_most=3)
+        several = worker.trial(0, at_least_s=60.0, at_most=3, discarded=1)
     finally:
         worker.close()
     assert set(found.readings) == set(interleaved.READINGS)
@@ -142,7 +175,7 @@ def test_a_case_that_cannot_be_built(inputs: Path) -> None:
 
 
 def test_a_case_that_takes_too_long(inputs: Path) -> None:
-    found = failure(BASE, inputs, patience_s=0.05)
+    found = failure(BASE, inputs, timeout_s=0.05)
     assert (found.status, found.reason) == ("timeout", "no answer within 0.05 s")
 
 
@@ -152,10 +185,10 @@ def test_a_worker_that_is_killed_leaves_a_typed_row_and_the_others(
     monkeypatch.setattr(tables, "METRICS", {})
 
     class Doomed(interleaved.Process):
-        def visit(self, turn: int, **given: Any) -> Any:
-            if turn == 1:
-                psutil.Process(self._talker.pid).kill()
-            return super().visit(turn, **given)
+        def trial(self, number: int, **arguments: Any) -> Any:
+            if number == 1:
+                psutil.Process(self.pid).kill()
+            return super().trial(number, **arguments)
 
     usual = interleaved.Process
 
@@ -245,13 +278,13 @@ def test_the_clock_waits_for_a_sleeping_kernel() -> None:
 
 @pytest.mark.gpu
 @GPU
-def test_a_visit_on_a_gpu(tmp_path: Path) -> None:
+def test_a_trial_on_a_gpu(tmp_path: Path) -> None:
     case = replace(H2OT, device="cuda")
     inputs = interleaved._Inputs(Context(MOTION), tmp_path).file(case)
     worker = interleaved.Process(case, inputs, Sampling(flush_l2=True))
     try:
         worker.ready()
-        found = worker.visit(0, at_least_s=0.0, at_most=3, unheeded=3)
+        found = worker.trial(0, at_least_s=0.0, at_most=3, discarded=3)
     finally:
         worker.close()
     assert found.readings["device_s"][0] > 0

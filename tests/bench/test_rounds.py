@@ -18,10 +18,11 @@ from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
+from bench.records.status import Failure
 from bench.records.store import Store, open_store
 from bench.timing import interleaved
 from bench.timing import sampling as rounds
-from bench.timing.sampling import Failure, Sampling, Visit
+from bench.timing.sampling import Sampling, Trial
 from bench.timing.statistics import interleaved_ratio, median_interval, rounds_ratio
 
 MOTION = MotionSource.generated(frames=54)
@@ -53,7 +54,7 @@ class World:
     alive: list[Case] = field(default_factory=list)
     most: int = 0
     started: list[Case] = field(default_factory=list)
-    visits: list[tuple[Case, int]] = field(default_factory=list)
+    trials: list[tuple[Case, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(0)
@@ -89,18 +90,18 @@ class Simulated:
     def ready(self) -> None:
         self._fate()
 
-    def visit(self, turn: int, *, at_least_s: float, at_most: int, unheeded: int = 0) -> Visit:
-        assert self.case in self.world.alive, "visited after its end"
+    def trial(self, number: int, *, at_least_s: float, at_most: int, discarded: int = 0) -> Trial:
+        assert self.case in self.world.alive, "asked after its end"
         self.count += 1
         self._fate()
-        for _ in range(unheeded):
+        for _ in range(discarded):
             self.world.one_pass(self.case)
         taken = [self.world.one_pass(self.case)]
         while len(taken) < at_most and sum(taken) < at_least_s:
             taken.append(self.world.one_pass(self.case))
         if at_most > 1:
-            self.world.visits.append((self.case, turn))
-        return Visit({name: taken for name in interleaved.READINGS})
+            self.world.trials.append((self.case, number))
+        return Trial({name: taken for name in interleaved.READINGS})
 
     def close(self) -> None:
         self.world.alive.remove(self.case)
@@ -171,7 +172,7 @@ def test_rounds_go_there_and_back(path: Path) -> None:
     world = World({case: 0.3 for case in (BASE, *ROWS)})
     measure(path, world, Sampling(rounds=4), BASE, *ROWS[:3])
     there = [BASE, *ROWS[:3]]
-    assert world.visits == [
+    assert world.trials == [
         (case, part) for part, order in enumerate([there, there[::-1]] * 2) for case in order
     ]
 
@@ -180,7 +181,7 @@ def test_short_passes_are_repeated_and_the_first_of_a_visit_does_not_count(path:
     world = World({BASE: 0.05, ROWS[0]: 0.001, ROWS[1]: 0.5})
     records = measure(path, world, Sampling(rounds=2), BASE, ROWS[0], ROWS[1])
     counts = [len(latencies(records, case)) / 2 for case in (BASE, ROWS[0], ROWS[1])]
-    assert counts == [4, rounds.VISIT_SAMPLES, 1]
+    assert counts == [4, rounds.TRIAL_SAMPLES, 1]
     assert {r.protocol["warmup"] for r in records} == {6}
 
 
@@ -215,7 +216,7 @@ def test_a_noisy_one_is_measured_longer_and_then_well_known(path: Path) -> None:
     world = World({BASE: 0.5, ROWS[0]: 0.3}, noise=0.03)
     records = measure(path, world, Sampling(), BASE, ROWS[0])
     ((count, why),) = ended(records)
-    assert (8 < count <= rounds.MOST, why) == (True, "width")
+    assert (8 < count <= rounds.MAX_ROUNDS, why) == (True, "width")
     for case, truth in ((BASE, 0.5), (ROWS[0], 0.3)):
         found = median_interval(latencies(records, case))
         assert found.width <= 0.02
@@ -229,7 +230,7 @@ def test_a_wider_interval_takes_fewer_rounds(path: Path, tmp_path: Path) -> None
         world = World({BASE: 0.5, ROWS[0]: 0.3}, noise=0.03)
         given = Sampling(width=width, ratio_width=width)
         counts += ended(measure(tmp_path / f"{i}", world, given, BASE, ROWS[0]))
-    assert counts[0] == (rounds.MOST, "rounds")
+    assert counts[0] == (rounds.MAX_ROUNDS, "rounds")
     assert counts[1][0] > 8
     assert counts[2] == (8, "width")
 
@@ -273,7 +274,7 @@ def test_stopping_early_leaves_intervals_honest(sd: float, phi: float, least: fl
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(500):
-        noise = rng.standard_normal(rounds.MOST + 30)
+        noise = rng.standard_normal(rounds.MAX_ROUNDS + 30)
         for i in range(1, len(noise)):
             noise[i] += phi * noise[i - 1]
         series = np.exp(sd * math.sqrt(1 - phi**2) * noise[30:])
@@ -302,7 +303,7 @@ class Kept:
     def lacks(self, case: Case) -> int:
         return self.count
 
-    def add(self, case: Case, part: int, found: Visit | Failure) -> None:
+    def add(self, case: Case, part: int, found: Trial | Failure) -> None:
         raise AssertionError
 
     def medians(self, case: Case) -> dict[int, tuple[str, float]]:
@@ -408,7 +409,7 @@ def test_a_group_of_which_nothing_is_left(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"rounds": 0}, {"width": -1}, {"budget_s": -1}, {"alive": 1}, {"ratio_width": -1}]
+    "given", [{"rounds": 0}, {"width": -1}, {"budget_s": -1}, {"max_workers": 1}, {"ratio_width": -1}]
 )
 def test_a_sampling_that_makes_no_sense(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least"):

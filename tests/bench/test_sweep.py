@@ -22,13 +22,13 @@ from bench.records import store
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
-from bench.records.status import excuse
+from bench.records.status import Failure, excuse
 from bench.records.store import open_store
 from bench.scenarios import tables
 from bench.timing import clock, interleaved
 from bench.timing import sampling as rounds
-from bench.timing.sampling import Failure, Sampling, Visit
-from bench.timing.worker import Bench
+from bench.timing.sampling import Sampling, Trial
+from bench.timing.worker import TimedCase
 
 MOTION = MotionSource.generated(frames=54)
 CONTEXT = Context(MOTION)
@@ -85,12 +85,12 @@ def one_thread() -> Iterator[None]:
 
 
 def leave_out(patch: pytest.MonkeyPatch, *but: str) -> None:
-    """Replace metrics by constants, time in this process, and take few samples per visit."""
+    """Replace metrics by constants, time in this process, and take few samples per trial."""
     for name, metric in METRICS.items():
         if name not in but:
             patch.setitem(METRICS, name, replace(metric, measure=constant(metric.readings)))
     patch.setattr(interleaved, "Process", Here)
-    patch.setattr(rounds, "VISIT_SAMPLES", 2)
+    patch.setattr(rounds, "TRIAL_SAMPLES", 2)
 
 
 class Here:
@@ -100,15 +100,15 @@ class Here:
         self.setup = {"case": case.to_json(), "inputs": str(inputs), "threads": 1, "flush": False}
 
     def ready(self) -> None:
-        self.bench = Bench(self.setup)
+        self.timed = TimedCase()
+        self.facts = self.timed.build(**self.setup)["facts"]
 
-    def visit(self, turn: int, *, at_least_s: float, at_most: int, unheeded: int = 0) -> Visit:
-        given = {"at_least_s": at_least_s, "at_most": at_most, "unheeded": unheeded}
+    def trial(self, number: int, *, at_least_s: float, at_most: int, discarded: int = 0) -> Trial:
         try:
-            found = self.bench.visit(turn=turn, **given)  # type: ignore[arg-type]
+            found = self.timed.trial(number, at_least_s, at_most, discarded)
         except Exception as error:
             raise Failure(**excuse(error)) from None
-        return Visit(found.pop("readings"), {**self.bench.facts, **found})
+        return Trial(found.pop("readings"), {**self.facts, **found})
 
     def close(self) -> None:
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -23,15 +23,17 @@ from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.record import Record
+from bench.records.status import Failure
 from bench.scenarios.peer import adapters
-from bench.scenarios.peer.process import Side, started
 from bench.timing.statistics import Estimate, interleaved_ratio
+from bench.workers.process import WorkerProcess
 
 LATENCY = "peer_latency_s"
 DIFFERENCE = "peer_output_difference"
 STEP = "peer_training_step_s"
 MEMORY = "peer_training_peak_estimated_bytes"
 ALLOCATED = "peer_training_peak_allocated_bytes"
+_TIMEOUT_S = 3600.0  # of one answer
 _MOST = 0.99  # of the elements
 LIMIT = 1e-4
 """Of the difference between outputs, as a share of the largest output."""
@@ -167,17 +169,17 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         save_file(inputs.weights(model), setup["weights"])
         save_file(inputs.inputs(model, job.motion, job.batch), setup["inputs"])
         theirs, ours = (
-            stack.enter_context(started(title, {**setup, "side": side}, folder))
+            stack.enter_context(closing(Side(title, {**setup, "side": side}, folder)))
             for title, side in ((name, "peer"), ("ours", "ours"))
         )
         for one in (theirs, ours):
             one.ready()
         difference = _difference(theirs, ours, folder, double=entry.double)
         if difference.agrees and job.runtime != "eager":
-            moved = ours.ask({"do": "moved"})
+            moved = ours.call("moved")
             difference = replace(difference, runtime=(moved["largest"], moved["mean"]))
         memory = [
-            int(side.ask({"do": "memory"})["bytes"])
+            int(side.call("memory")["bytes"])
             for side in (theirs, ours)
             if job.training and difference.agrees
         ]
@@ -195,6 +197,54 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
     if job.store is not None:
         _keep(job, job.store, result, turns)
     return result
+
+
+class Side:
+    """The process of one side.
+
+    Args:
+        name: for messages.
+        setup: what to build, as :mod:`bench.scenarios.peer.worker` reads it.
+        folder: where the process runs.
+
+    Attributes:
+        name: as above.
+        versions: package to version, as that process imports them.
+    """
+
+    def __init__(self, name: str, setup: Mapping[str, Any], folder: Path) -> None:
+        self.name = name
+        self.versions: dict[str, str] = {}
+        self._process = WorkerProcess(
+            "bench.scenarios.peer.worker", cwd=folder, timeout_s=_TIMEOUT_S,
+            # The checkout is the user's: nothing is written there, compiled files included.
+            env={"PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        self._process.send("build", setup=setup)
+        self.close = self._process.close
+
+    def ready(self) -> None:
+        """Wait until the model is built.
+
+        Raises:
+            UsageError: if it cannot be built there.
+        """
+        self.versions = self._receive()["versions"]
+
+    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            UsageError: if the process could not do it, or ended.
+        """
+        self._process.send(do, **arguments)
+        return self._receive()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            return self._process.receive()
+        except Failure as failure:
+            raise UsageError(f"{self.name}: {failure}") from None
 
 
 def _check(
@@ -248,7 +298,7 @@ Output = npt.NDArray[np.float64]
 
 def _output(side: Side, folder: Path, dtype: str, kind: str = "motion") -> Output:
     path = folder / "output.safetensors"
-    side.ask({"do": "check", "out": str(path), "dtype": dtype, "kind": kind})
+    side.call("check", out=str(path), dtype=dtype, kind=kind)
     return load_file(path)["y"].numpy().copy()
 
 
@@ -277,7 +327,7 @@ def _turns(
     do = "step" if job.training else "time"
     for turn in range(job.rounds):
         order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
-        found = {side.name: side.ask({"do": do, "turn": turn}) for side in order}
+        found = {side.name: side.call(do, turn=turn) for side in order}
         turns.append((found[theirs.name]["seconds"], found[ours.name]["seconds"]))
         for side, answer in found.items():
             if "allocated" in answer:

@@ -1,14 +1,11 @@
-"""In a fresh process: one side of the comparison. Started by ``peer.process`` alone.
+"""In a fresh process: one side of the comparison.
 
-Reads what to build as one line of JSON, then a request per line, and answers each with a line. A
-checkout's modules have names such as ``model`` and ``common``, which must not meet ours.
+A checkout's modules have names such as ``model`` and ``common``, which must not meet ours.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,36 +22,20 @@ from bench.scenarios.peer.adapters import PEERS, Model
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.base import NOT_FINITE, Unavailable
 from bench.timing import clock
-from bench.timing.clock import visit
+from bench.timing.clock import trial
+from bench.workers.process import serve
 from h2ot_core.losses import loss_of
 
 _PACKAGES = ("torch", "einops", "timm", "local-attention")
 _WARMUP = {"cpu": 1, "cuda": 5}
 
 
-def main() -> None:
-    """Answer on what was standard output; anything else that prints does so to stderr."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def answer(data: dict[str, Any]) -> None:
-        print(json.dumps(data), file=out, flush=True)
-
-    try:
-        side = _Side(json.loads(sys.stdin.readline()))
-    except Exception as error:  # whatever a checkout raises, the user reads it as one line
-        answer({"error": _told(error)})
-        return
-    answer({"versions": _versions()})
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer(getattr(side, request.pop("do"))(**request))
-        except Exception as error:  # as above
-            answer({"error": _told(error)})
+def _failure(error: Exception) -> dict[str, Any]:
+    """Status and reason of whatever a checkout raises, the reason as one line."""
+    return {"status": "failed", "reason": _reason(error)}
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
         return (
@@ -80,9 +61,10 @@ def _versions() -> dict[str, str]:
 
 
 class _Side:
-    """A model with weights and input, to be checked and timed."""
+    """A model with weights and input, to be checked and timed; :meth:`build` comes first."""
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def build(self, setup: dict[str, Any]) -> dict[str, Any]:
+        """Build the model; the versions of the packages that this process imports."""
         if setup["threads"]:
             torch.set_num_threads(setup["threads"])
         # Convolutions would otherwise round to TF32 on a GPU, and outputs could not be compared.
@@ -97,6 +79,7 @@ class _Side:
         self.model = self._built()
         self._timed: Callable[[Tensor], Any] | None = None
         self._optimiser: torch.optim.Optimizer | None = None
+        return {"versions": _versions()}
 
     def _built(self) -> nn.Module:
         tensors = load_file(self.setup["weights"])
@@ -136,7 +119,7 @@ class _Side:
         x = self.inputs[turn % len(self.inputs)].to(self.device, self.dtype)
         call = self._call(x)
         with torch.inference_mode():
-            return {"seconds": visit(lambda: call(x), x.device)}
+            return {"seconds": trial(lambda: call(x), x.device)}
 
     def _call(self, example: Tensor) -> Callable[[Tensor], Any]:
         """The model to be timed, warmed up."""
@@ -191,8 +174,6 @@ class _Side:
         """Seconds of one training step: forward, loss, backward, AdamW; on a GPU its bytes too."""
         x, target = self._lesson()
         model = self.model.train()
-        if isinstance(model, h2ot_core.Hourglass):
-            model.check_finite = False
         if self._optimiser is None:
             self._optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
             self._learn(_Learned(model), x, target)  # warms up, and makes the optimiser's state
@@ -235,7 +216,7 @@ class _Learned(nn.Module):
 
 def _ours(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     model = h2ot_core.load_published(h2ot_core.build(**setup["arguments"]), tensors)
-    model.check_finite = setup["device"] == "cpu"  # as in every other measurement
+    model.check_finite = setup["device"] == "cpu"  # as of `measured_model`
     return model
 
 
@@ -291,4 +272,11 @@ def _given_noise(noise: Tensor | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    side = _Side()
+    serve(
+        {
+            "build": side.build, "check": side.check, "time": side.time, "moved": side.moved,
+            "memory": side.memory, "step": side.step,
+        },
+        failure=_failure,
+    )  # fmt: skip

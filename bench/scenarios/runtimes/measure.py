@@ -17,8 +17,9 @@ from bench.data.windows import MotionSource
 from bench.metrics import METRICS, runner
 from bench.metrics.base import excuse
 from bench.models import inputs as given
+from bench.models.build import measured_model
 from bench.models.context import Context
-from bench.models.weights import Weights, load_weights
+from bench.models.weights import Weights
 from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
@@ -27,7 +28,7 @@ from bench.records.store import Store
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.base import NOT_FINITE, Call, Unavailable
 from bench.timing import clock
-from bench.timing.clock import visit
+from bench.timing.clock import trial
 from h2ot_core.metrics import mpjpe
 
 LATENCY = "runtime_latency_s"
@@ -216,7 +217,7 @@ def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
             x = inputs[part % len(inputs)]
             try:
                 with torch.inference_mode():
-                    seconds = visit(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
+                    seconds = trial(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
             except Exception as error:  # such as memory that others take by now
                 keep(case, LATENCY, name, part, unit="s", values=(), **excuse(error))
                 visits = [one for one in visits if one != (case, name)]
@@ -226,13 +227,8 @@ def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
 
 def _model(job: Job, case: Case) -> tuple[h2ot_core.Hourglass, float | None]:
     """The model, and the factor from its output to metres; None where that is to be found."""
-    model = h2ot_core.build(**case.build_arguments()).eval()
-    if job.weights is not None:
-        load_weights(model, job.weights)
-    else:
-        h2ot_core.load_published(model, given.weights(model))
-    model.check_finite = case.device == "cpu"
-    return model.to(case.device), 1.0 if job.weights is not None else None
+    model = measured_model(case, weights=job.weights or "rule")
+    return model, 1.0 if job.weights is not None else None
 
 
 def _poses(call: Call, x: Tensor) -> Tensor:
