@@ -63,8 +63,10 @@ def measured_model(
     else:
         model = weights.build(case)
     dtype = torch.float32 if training else getattr(torch, case.dtype)
+    if (case.device, dtype) != ("cpu", torch.float32):  # fake tensors cannot be moved
+        model = model.to(case.device, dtype)
     model.check_finite = case.device == "cpu"
-    return model.to(case.device, dtype).train(training)
+    return model.train(training)
 
 
 def require_device(case: Case) -> None:

@@ -409,7 +409,8 @@ def test_a_group_of_which_nothing_is_left(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"rounds": 0}, {"width": -1}, {"budget_s": -1}, {"max_workers": 1}, {"ratio_width": -1}]
+    "given",
+    [{"rounds": 0}, {"width": -1}, {"budget_s": -1}, {"max_workers": 1}, {"ratio_width": -1}],
 )
 def test_a_sampling_that_makes_no_sense(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
