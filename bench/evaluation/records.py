@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from bench.evaluation.result import UNITS, Evaluation
 from bench.evaluation.run import PCK_JOINTS
 from bench.models.weights import Weights
 from bench.records.case import Case
+from bench.records.files import text_digest
 from bench.records.record import Record
 from h2ot_core import Hourglass
 
@@ -36,7 +36,7 @@ def group_name(evaluation: Evaluation, weights: Weights | None) -> str:
     }
     text = json.dumps(meaning, sort_keys=True)
     of = weights.sha256[:8] if weights is not None else "untrained"
-    return f"{of}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{of}-{text_digest(text, 8)}"
 
 
 def to_records(

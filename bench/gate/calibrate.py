@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from bench.gate.verdicts import Finding, Rules, exit_status, judge
 from bench.records import store
 from bench.records.environment import differences
 from bench.records.errors import StoreError, UsageError
+from bench.records.files import text_digest
 from bench.records.record import Record
 from bench.records.store import write
 from bench.timing import statistics
@@ -118,7 +118,7 @@ def _once(setting: Simulated, seed: int, rules: Rules) -> Trial:
 def _digest(rules: Rules) -> str:
     """Names what a simulated verdict depends on."""
     code = "".join(map(inspect.getsource, (statistics, verdicts, simulate)))
-    return hashlib.sha256(f"{asdict(rules)}{code}".encode()).hexdigest()[:12]
+    return text_digest(f"{asdict(rules)}{code}")
 
 
 class _Lines:
@@ -191,7 +191,7 @@ def _run_folder(plan: Plan, slowdown: float, number: int) -> Path:
     """Where one real run is kept; by what is measured, so that other plans are not mixed in."""
     cases = "".join(case.key for case in plan.sampled.cases)
     what = f"{cases} {plan.sampled.pairs} {plan.sampled.budget_s} {plan.sampled.turns}"
-    kind = hashlib.sha256(what.encode()).hexdigest()[:8]
+    kind = text_digest(what, 8)
     return plan.store / f"real-{kind}-slowdown{slowdown:g}-run{number:03}"
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 import h2ot_core
-from bench.gate.revisions import HARNESS, Side, content
+from bench.gate.revisions import HARNESS, Side
 from bench.models import build
 from bench.records import store
 from bench.records.case import Case
 from bench.records.environment import environment
 from bench.records.errors import StoreError, UsageError
+from bench.records.files import folder_digest
 from bench.records.record import Record
 from bench.records.status import Failure
 from bench.records.store import write
@@ -106,8 +107,8 @@ def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[
 def _cache_file(cache: Path, kind: str, side: Side) -> Path:
     """Named by the commit, the files of library and harness, and the versions that count."""
     here = environment(torch.get_num_threads())
-    library = content(side.root / "h2ot_core")
-    harness = content(HARNESS / "bench")
+    library = folder_digest(side.root / "h2ot_core")
+    harness = folder_digest(HARNESS / "bench")
     versions = f"{here['torch'].partition('+')[0]}-{here['python']}"
     return cache / f"{kind}-{side.commit}-{library}-{harness}-{versions}.jsonl"
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.records.environment import environment
 from bench.records.errors import UsageError
+from bench.records.files import folder_digest, text_digest
+from bench.records.git import git
 from bench.workers.process import ROOT, WorkerProcess
 
 HARNESS = ROOT
@@ -48,20 +48,12 @@ class Side:
 
     def facts(self, threads: int) -> dict[str, Any]:
         """The environment of its records."""
-        code = content(self.root / _MEASURED)
+        code = folder_digest(self.root / _MEASURED)
         here = environment(threads)
-        print_ = hashlib.sha256(f"{here['fingerprint']} {code}".encode()).hexdigest()[:12]
+        print_ = text_digest(f"{here['fingerprint']} {code}")
         return {
             **here, "code": code, "commit": self.commit, "dirty": self.dirty, "fingerprint": print_,
         }  # fmt: skip
-
-
-def content(folder: Path) -> str:
-    """A name of what the Python files below a folder say."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Side:
@@ -72,8 +64,8 @@ def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Side:
     """
     if not (root / _MEASURED / "__init__.py").is_file():
         raise UsageError(f"no {_MEASURED} in {root}; run the gate in a checkout of the project")
-    commit = _git(root, "rev-parse", "HEAD")
-    dirty = bool(_git(root, "status", "--porcelain", "--", _MEASURED))
+    commit = git(root, "rev-parse", "HEAD")
+    dirty = bool(git(root, "status", "--porcelain", "--", _MEASURED))
     return Side(name="head", root=root, commit=commit[:12], dirty=dirty, slowdown=slowdown)
 
 
@@ -91,9 +83,9 @@ def checkout(
         UsageError: outside a git checkout, for an unknown revision, or one without the library.
     """
     try:
-        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        commit = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except UsageError:
-        _git(root, "rev-parse", "HEAD")  # says so if this is no checkout at all
+        git(root, "rev-parse", "HEAD")  # says so if this is no checkout at all
         raise UsageError(
             f"no revision {revision!r} in {root}; fetch it first (a shallow clone has few)"
         ) from None
@@ -101,24 +93,10 @@ def checkout(
     tree = folder / "tree"
     try:
         # Only the library is written: the harness must not be found there.
-        _git(root, "worktree", "add", "--detach", "--no-checkout", str(tree), commit)
-        _git(tree, "checkout", commit, "--", _MEASURED)
+        git(root, "worktree", "add", "--detach", "--no-checkout", str(tree), commit)
+        git(tree, "checkout", commit, "--", _MEASURED)
         yield Side(name=name, root=tree, commit=commit[:12], slowdown=slowdown)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(
-            ["git", "-C", str(root), "worktree", "prune"], capture_output=True, check=False
-        )
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise UsageError(f"cannot run git: {error.strerror}") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UsageError(f"git {words[0]} in {root}: {last}")
-    return done.stdout.strip()
+        with suppress(UsageError):
+            git(root, "worktree", "prune")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import h2ot_core
 from bench.records.case import Case
+from bench.records.files import file_digest
 from h2ot_core import weights
 from h2ot_core.elastic import Elastic
 
@@ -74,5 +74,4 @@ def open_trunk(path: Path | None = None) -> Trunk:
     """
     path = path or SHIPPED
     model = weights.load_trunk(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Trunk(model, digest, weights.read_card(path))
+    return Trunk(model, file_digest(path)[:12], weights.read_card(path))

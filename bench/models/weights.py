@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import h2ot_core
 from bench.records.errors import UsageError
+from bench.records.files import file_digest
 from h2ot_core import weights
 
 
@@ -32,8 +32,7 @@ class Weights:
             UsageError: if the file cannot be read.
         """
         try:
-            with path.open("rb") as file:
-                return cls(path.name, hashlib.file_digest(file, "sha256").hexdigest())
+            return cls(path.name, file_digest(path))
         except OSError as error:
             raise UsageError(f"cannot read weights {path}: {error.strerror}") from None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from bench.records.files import text_digest
 
 # What the options of the paper's strategies begin with.
 _PUBLISHED = ("tpc_", "tpa_", "tpmo_", "tps_", "tra_", "tri_")
@@ -49,7 +50,7 @@ class Case:
     def key(self) -> str:
         """A short name that no other case has."""
         text = json.dumps(self.to_json(), sort_keys=True)
-        return f"{self.label}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return f"{self.label}-{text_digest(text, 8)}"
 
     @property
     def label(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
@@ -14,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from bench.records import git
+from bench.records.files import folder_digest, text_digest
 from bench.records.record import Record
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -51,12 +51,11 @@ def environment(threads: int) -> dict[str, Any]:
         **{name: _version(name) for name in _PACKAGES},
         **_gpu(),
         **{name: os.environ[name] for name in _MEMORY if os.environ.get(name)},
-        "code": _code_hash(),
+        "code": folder_digest(*(_ROOT / name for name in _MEASURED), suffixes=(".py", ".csv")),
     }
-    text = repr(sorted(facts.items()))
-    facts["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    facts["fingerprint"] = text_digest(repr(sorted(facts.items())))
     facts["h2ot"] = _version("h2ot")
-    facts.update(_git())
+    facts["commit"], facts["dirty"] = git.commit(_ROOT) or ("", None)
     return facts
 
 
@@ -93,38 +92,6 @@ def _gpu() -> dict[str, Any]:
         return {"gpu": "", "driver": ""}
     finally:
         pynvml.nvmlShutdown()
-
-
-def _code_hash() -> str:
-    digest = hashlib.sha256()
-    for package in _MEASURED:
-        files = sorted((_ROOT / package).rglob("*"))
-        if not files:  # a wrong root would give one name to all code
-            raise RuntimeError(f"no files of {package} in {_ROOT}")
-        for file in files:
-            if file.suffix in (".py", ".csv"):
-                digest.update(str(file.relative_to(_ROOT)).encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _git() -> dict[str, Any]:
-    """Commit of the checkout and whether it has local changes; empty outside a checkout."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(_ROOT), *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() != _ROOT:
-            return {"commit": "", "dirty": None}
-        return {
-            "commit": ask("rev-parse", "HEAD")[:12],
-            "dirty": bool(ask("status", "--porcelain")),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": "", "dirty": None}
 
 
 # What may differ: base and head are different code, or there would be nothing to compare.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tempfile
 from collections import defaultdict
@@ -21,6 +20,7 @@ from bench.data.windows import batch
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.records.errors import UsageError
+from bench.records.files import text_digest
 from bench.records.record import Record
 from bench.records.status import Failure, excuse
 from bench.records.store import Store
@@ -40,8 +40,7 @@ Start = Callable[[Case, Path, Sampling], Worker]
 
 def group_name(cases: Sequence[Case]) -> str:
     """Name of a set of cases that are timed together; ratios are valid within it."""
-    text = "\n".join(sorted(case.key for case in cases))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text_digest("\n".join(sorted(case.key for case in cases)), 8)
 
 
 def groups(cases: Sequence[Case], max_workers: int = 4) -> list[tuple[Case, ...]]:

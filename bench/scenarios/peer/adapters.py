@@ -12,8 +12,6 @@ is held here but names and arguments, read at the commits below.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +21,9 @@ from typing import Any
 
 from torch import nn
 
+from bench.records import git
 from bench.records.errors import UsageError
+from bench.records.files import folder_digest
 
 Sizes = Mapping[str, Any]
 """What ``h2ot_core.build`` resolved: frames, r, b and the sizes of the host."""
@@ -232,20 +232,7 @@ def check_sizes(name: str, model: Model, given: Sizes, published: Sizes) -> None
 
 def revision(folder: Path) -> str:
     """A checkout's commit, with a mark if files were changed; outside git a digest of its code."""
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() == folder.resolve():
-            changed = ask("status", "--porcelain", "--untracked-files=no")
-            return ask("rev-parse", "HEAD")[:12] + ("+changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    return f"files-{digest.hexdigest()[:12]}"
+    found = git.commit(folder, "--untracked-files=no")
+    if found is None:
+        return f"files-{folder_digest(folder)}"
+    return found[0] + ("+changes" if found[1] else "")

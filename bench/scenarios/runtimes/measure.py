@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from bench.models.weights import Weights
 from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
+from bench.records.files import text_digest
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.scenarios.runtimes import RUNTIMES
@@ -78,7 +78,7 @@ class Job:
         """The name of a runtime, and of what is timed together with the case."""
         others = sorted(one.key for one in self.cases if one.baseline == case.baseline)
         text = " ".join((*sorted(self.names), self._weights, *others))
-        return f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return f"{name}@{text_digest(text, 8)}"
 
 
 def run(job: Job, path: Path, *, quiet: bool = False) -> None:
