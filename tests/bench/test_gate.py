@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from bench.cli import main
@@ -417,6 +418,7 @@ CASES_HERE = (
     Case(host="mixste", frames=27, options=TINY),
     Case(host="mixste", frames=27, prune="tps", recover="tri", r=(9,), b=(1,), options=TINY),
 )
+QUICK = sampled.Plan(cases=CASES_HERE, pairs=2, budget_s=0.0, turns=2)
 
 
 def git(root: Path, *words: str) -> str:
@@ -567,9 +569,50 @@ def test_an_interruption_leaves_no_worktree(
     assert worktrees(repository) == 1
 
 
-# --- the sampled part, and its calibration -----------------------------------------------------
+# --- older libraries under this harness --------------------------------------------------------
 
-QUICK = sampled.Plan(cases=CASES_HERE, pairs=2, budget_s=0.0, turns=2)
+HOSTS = tuple(
+    Case(host=host, frames=27, prune="tps", r=(9,), b=(1,), pipeline="seq2frame")
+    for host in ("mixste", "motionbert", "motionagformer", "mhformer")
+)
+
+
+def of_history(*words: str) -> str:
+    try:
+        return git(ROOT, *words)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this checkout has no such history: {error}")
+
+
+def test_the_commit_before_is_measured_and_gives_the_same_numbers(tmp_path: Path) -> None:
+    before = regression.Plan(
+        revision=of_history("rev-parse", "--verify", "HEAD~1"), exact=HOSTS, memory=False,
+        sampled=None, out=tmp_path, cache=tmp_path / "cache",
+    )  # fmt: skip
+    outcome = regression.run(before, allowances=read_allowances(ROOT / "gate.toml"), quiet=True)
+    # What grew on purpose stands in gate.toml, as for the gate itself.
+    assert outcome.status == 0, [f for f in outcome.findings if f.verdict != "unchanged"]
+    assert {f.case for f in outcome.findings} == set(HOSTS)
+    assert all(f.base for f in outcome.findings)
+
+
+def test_the_oldest_library_is_measured_by_every_part(tmp_path: Path) -> None:
+    # The first that reads weights, as the metrics ask of it.
+    log = of_history("log", "--first-parent", "--format=%H", "--", "h2ot_core/weights.py")
+    case = replace(CASES_HERE[1], threads=torch.get_num_threads())
+    oldest = regression.Plan(
+        revision=log.splitlines()[-1], exact=[case], sampled=replace(QUICK, cases=[case], pairs=1),
+        out=tmp_path, cache=tmp_path / "cache",
+    )  # fmt: skip
+    found = {f.metric: f for f in regression.run(oldest, quiet=True).findings}
+    for metric in ("param_count", "flops_paper"):  # the published models fix these
+        assert found[metric].verdict is Verdict.UNCHANGED
+    for metric in ("training_peak_estimated_bytes", SAMPLED):
+        assert found[metric].base
+        assert found[metric].head
+
+
+# --- the sampled part, and its calibration -----------------------------------------------------
 
 
 def test_base_and_head_are_sampled_in_turn(
