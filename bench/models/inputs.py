@@ -1,8 +1,9 @@
-"""What programs are given that are to be compared: weights by a rule, windows of motion, noise."""
+"""Shared weights, windows and noise for comparing implementations."""
 
 from __future__ import annotations
 
 import zlib
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from bench.data.windows import MotionSource, Window, batch
 from h2ot_core.checkpoints import published_names
 
 _INPUTS = 8
-# Densities of the clustering are at most 1 and ties among them many; published code adds uniform
-# noise times 1e-6. Noise of this size, in both, leaves nothing to the rounding of float32.
+# Densities of the clustering are at most 1, with many ties; published code adds uniform noise times
+# 1e-6. With noise of this size in both, the rounding of float32 decides nothing.
 _NOISE = 1e4
 
 
@@ -44,22 +45,22 @@ def _weight(name: str, like: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(value))
 
 
-def windows(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> list[list[Window]]:
-    """The windows of each of 8 turns, ``size`` of them; the first ones again where there are few.
+def windows(motion: MotionSource, frames: int, size: int) -> list[list[Window]]:
+    """The ``size`` windows of each of 8 rounds; the first ones repeat where there are few.
 
     Raises:
         bench.data.readers.motion.MotionError: if the motion has no window of F frames.
     """
-    found = motion.windows(model.config.frames, limit=size * _INPUTS)
-    return [[found[(turn * size + i) % len(found)] for i in range(size)] for turn in range(_INPUTS)]
+    every = islice(cycle(motion.windows(frames, limit=size * _INPUTS)), size * _INPUTS)
+    return [list(islice(every, size)) for _ in range(_INPUTS)]
 
 
 def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[str, Tensor]:
-    """Batches for the turns, and noise where TPC has ties to settle.
+    """Batches for the rounds, and noise where TPC breaks ties.
 
     Args:
-        model: whose F and C_in they have.
-        motion: where they come from.
+        model: of the same F and C_in.
+        motion: source of the windows.
         size: clips per batch, B.
 
     Returns:
@@ -68,13 +69,13 @@ def inputs(model: h2ot_core.Hourglass, motion: MotionSource, size: int) -> dict[
     Raises:
         bench.data.readers.motion.MotionError: if the motion has no window of F frames.
     """
-    found = {
-        f"input_{turn}": torch.from_numpy(batch(picked, model.host.channels))
-        for turn, picked in enumerate(windows(model, motion, size))
+    tensors = {
+        f"input_{number}": torch.from_numpy(batch(chosen, model.host.channels))
+        for number, chosen in enumerate(windows(motion, model.config.frames, size))
     }
     # The gate also measures libraries that are older than the attribute.
     if getattr(model.pruner, "uses_noise", model.config.prune == "tpc"):
         generator = np.random.Generator(np.random.PCG64(0))
         noise = generator.uniform(0, _NOISE, (size, model.config.frames)).astype(np.float32)
-        found["noise"] = torch.from_numpy(noise)
-    return found
+        tensors["noise"] = torch.from_numpy(noise)
+    return tensors

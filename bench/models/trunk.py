@@ -18,10 +18,10 @@ SHIPPED = Path(h2ot_core.__file__).with_name("trunks") / "mixste.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """A trained trunk and what its file says of it.
+    """A trained supernet and the contents of its file.
 
     Attributes:
-        model: gives the weights of any configuration.
+        model: has the weights of any configuration.
         digest: first 12 hex digits of the file's sha256.
         card: how it was trained.
     """
@@ -43,20 +43,19 @@ class Trunk:
             ConfigError: for a case of another host or other sizes than the trunk's.
         """
         arguments = case.build_arguments()
-        given = {"host": arguments.pop("host")}
-        given |= {name: arguments.pop(name) for name, _ in self.options if name in arguments}
         own = {"host": self.model.arguments["host"], **dict(self.options)}
-        if given != own:
-            raise h2ot_core.ConfigError(f"the trunk is {own}, the case is {given}.")
+        of_case = {name: arguments.pop(name) for name in own if name in arguments}
+        if of_case != own:
+            raise h2ot_core.ConfigError(f"the trunk is {own}, the case is {of_case}.")
         return self.model.build(**arguments)
 
     def header(self) -> dict[str, Any]:
-        """What its file says, with the digest and the number of parameters."""
+        """The file's card, with the digest and the number of parameters."""
         count = sum(p.numel() for p in self.model.parameters())
         return {**self.card, "digest": self.digest, "parameters": count}
 
     def describe(self) -> dict[str, Any]:
-        """What a record says of the weights."""
+        """The weights, for the protocol of a record."""
         before = self.card.get("before", {})
         return {
             "weights": self.digest,
@@ -67,10 +66,10 @@ class Trunk:
 
 
 def open_trunk(path: Path | None = None) -> Trunk:
-    """Read a trunk; the shipped one if no file is named.
+    """Read a supernet; the shipped one by default.
 
     Raises:
-        CheckpointError: if the file is missing, damaged or no trunk.
+        CheckpointError: if the file is missing, damaged or no supernet.
     """
     path = path or SHIPPED
     model = weights.load_trunk(path)

@@ -14,7 +14,7 @@ from h2ot_core import weights
 
 @dataclass(frozen=True)
 class Weights:
-    """What a record says of the weights of a model.
+    """The weight file of a model, for records.
 
     Attributes:
         name: of the file, without its folder.
@@ -42,8 +42,8 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
 
     Args:
         model: changed in place.
-        path: a checkpoint of a published repository, or a .safetensors file of ours, which holds
-            one model or a trunk that the model's weights are drawn from.
+        path: a checkpoint of a published repository, or a .safetensors file of ours, with one
+            model or a supernet that has the model's weights.
 
     Returns:
         The model.
@@ -53,19 +53,23 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
     """
     if path.suffix != ".safetensors":
         return h2ot_core.load_published(model, path)
-    given = model.config.arguments
+    arguments = model.config.arguments
     if weights.read_card(path)["kind"] == "trunk":
         trunk = weights.load_trunk(path)
         own = {"host": trunk.arguments["host"], **trunk.sizes}
         differing = [
-            f"{name} {given[name]}, not {own[name]}" for name in own if given[name] != own[name]
+            f"{name} {arguments[name]}, not {own[name]}"
+            for name in own
+            if arguments[name] != own[name]
         ]
         if differing:
             raise h2ot_core.CheckpointError(
                 f"{path} is a trunk of other sizes than this model ({'; '.join(differing)}); give "
                 f"{' '.join(f'--option {name}={size}' for name, size in trunk.sizes.items())}"
             )
-        source = trunk.build(**{name: value for name, value in given.items() if name not in own})
+        source = trunk.build(
+            **{name: value for name, value in arguments.items() if name not in own}
+        )
     else:
         source = weights.load(path)
     try:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bench.data.windows import MotionSource
 from bench.models.build import measured_model
-from bench.models.context import Context
 from bench.records.case import Case
 from bench.scenarios import self_check_memory
 from bench.timing import clock, interleaved
@@ -209,7 +208,7 @@ def idle_workers(device: str) -> Iterator[Check]:
     case = Case(host="mixste", frames=81, device=device, motion=motion.name)
     workers: list[interleaved.Process] = []
     with tempfile.TemporaryDirectory() as folder:
-        inputs = interleaved._Inputs(Context(motion), Path(folder)).file(case)
+        inputs = interleaved._Inputs(motion, Path(folder)).file(case)
         try:
             workers += [interleaved.Process(case, inputs, Sampling()) for _ in range(3)]
             for worker in workers:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 HOST_BOUND = 0.1
-"""Share by which wall time exceeds the device's own where the host is what a case waits for."""
+"""Share by which wall time must exceed device time for a case to count as host-bound."""
 
 _CALIBRATION = (2_000_000, 20_000_000)  # cycles of two kernels, 1 and 10 ms at 2 GHz
 
@@ -33,7 +33,8 @@ class Sample:
     Attributes:
         total_s: wall time, from before it is issued until its result exists.
         prune_s, recover_s: of it, in the sections of that name.
-        device_s: on CUDA, what the device alone needs for such a pass; None on a CPU.
+        device_s: on CUDA, what the device alone needs for such a pass; None on a CPU, and for a
+            PyTorch without a sleeping kernel.
     """
 
     total_s: float
@@ -43,7 +44,7 @@ class Sample:
 
     @property
     def rest_s(self) -> float:
-        """What neither pruning nor recovering took; the three add up to the whole."""
+        """Time of everything else; the three add up to ``total_s``."""
         return self.total_s - self.prune_s - self.recover_s
 
 
@@ -94,13 +95,13 @@ class SectionTimer:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def time_forward(model: Hourglass, x: Tensor, *, flush: Flush | None = None) -> Sample:
-    """Time one forward pass, on CUDA also a second one by the device's own events.
+    """Time one forward pass, and on CUDA a second one by the device's own events.
 
     Args:
         model: in evaluation mode, on the device of x.
@@ -112,7 +113,7 @@ def time_forward(model: Hourglass, x: Tensor, *, flush: Flush | None = None) -> 
         flush()
     total = time_call(lambda: model.run(x, probe=probe), x.device)
     device = None
-    if x.device.type == "cuda":
+    if x.device.type == "cuda" and hasattr(torch.cuda, "_sleep"):
         if flush is not None:
             flush()
         device = device_time(lambda: model.run(x), x.device, behind_s=1.5 * total)
@@ -127,7 +128,12 @@ def device_time(work: Callable[[], object], device: torch.device, *, behind_s: f
     timed with the gaps that follow.
     """
     synchronise(device)
-    torch.cuda._sleep(int(min(behind_s, 1.0) * _cycles_per_s(device)))
+    sleeping_kernel(int(min(behind_s, 1.0) * _cycles_per_s(device)))
+    return _event_time(work, device)
+
+
+def _event_time(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds between two events around a call, in stream order."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     first.record()
     work()
@@ -136,21 +142,28 @@ def device_time(work: Callable[[], object], device: torch.device, *, behind_s: f
     return first.elapsed_time(last) / 1e3
 
 
+def sleeping_kernel(cycles: int) -> None:
+    """Start a CUDA kernel that does nothing for a number of cycles.
+
+    Raises:
+        RuntimeError: if this PyTorch has none.
+    """
+    sleep = getattr(torch.cuda, "_sleep", None)  # a private name, which a release may drop
+    if sleep is None:
+        raise RuntimeError(f"torch {torch.__version__} has no torch.cuda._sleep")
+    sleep(cycles)
+
+
 @cache
 def _cycles_per_s(device: torch.device) -> float:
-    """How fast the device counts the cycles of a sleeping kernel, by its events."""
+    """How many cycles of a sleeping kernel the device counts in a second."""
 
     def seconds(cycles: int) -> float:
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        torch.cuda._sleep(cycles)
-        last.record()
-        synchronise(device)
-        return first.elapsed_time(last) / 1e3
+        return _event_time(lambda: sleeping_kernel(cycles), device)
 
     few, many = _CALIBRATION
-    seconds(many)  # wakes the clock
-    # A difference, so that what launching costs is in neither.
+    seconds(many)  # raises the clock rate
+    # A difference, so that the time of the launch is in neither.
     return (many - few) / (seconds(many) - seconds(few))
 
 
@@ -162,8 +175,8 @@ def sleep_proof(device: torch.device, *, length_s: float = 0.05) -> tuple[float,
         clock that does not wait reads some microseconds.
     """
     cycles = int(length_s * _cycles_per_s(device))
-    known = device_time(lambda: torch.cuda._sleep(cycles), device, behind_s=0.001)
-    return known, time_call(lambda: torch.cuda._sleep(cycles), device)
+    known = device_time(lambda: sleeping_kernel(cycles), device, behind_s=0.001)
+    return known, time_call(lambda: sleeping_kernel(cycles), device)
 
 
 class Flush:
@@ -181,16 +194,16 @@ class Flush:
 
 
 def now() -> float:
-    """Seconds since some fixed moment, for budgets and progress."""
+    """Seconds since an arbitrary fixed moment, for budgets and progress."""
     return time.perf_counter()
 
 
 def slowed(work: Callable[P, T], share: float) -> Callable[P, T]:
-    """The same work, followed by busy waiting for a share of the time it took.
+    """The same work, followed by busy waiting for a share of its duration.
 
     Args:
-        work: must be done when it returns, as on a CPU.
-        share: 0.05 makes it take 5% longer.
+        work: must be finished when it returns, as on a CPU.
+        share: 0.05 makes it 5% slower.
     """
 
     def longer(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -206,7 +219,7 @@ def slowed(work: Callable[P, T], share: float) -> Callable[P, T]:
 
 
 def repeat(once: Callable[[], Sample], *, at_least_s: float, at_most: int) -> list[Sample]:
-    """Take samples until they add up to a duration, at least one and at most ``at_most``."""
+    """Repeat until the samples add up to ``at_least_s`` seconds, or ``at_most`` is reached."""
     samples: list[Sample] = []
     while not samples or (len(samples) < at_most and sum(s.total_s for s in samples) < at_least_s):
         samples.append(once())
@@ -237,7 +250,7 @@ def time_call(work: Callable[[], object], device: torch.device) -> float:
 def wait_until(moment: float) -> None:
     """Sleep until :func:`now` reads ``moment``, the last millisecond awake; back at once if past.
 
-    A sleep ends late by a fraction of a millisecond, which would be taken for latency.
+    A sleep ends late by a fraction of a millisecond, which would count as latency.
     """
     while (left := moment - time.perf_counter()) > 0:
         if left > 2e-3:
@@ -247,20 +260,19 @@ def wait_until(moment: float) -> None:
 def trial(
     work: Callable[[], object], device: torch.device, *, at_least_s: float = 0.2, at_most: int = 20
 ) -> list[float]:
-    """Time a call one or several times.
+    """Time a call until ``at_least_s`` or ``at_most`` is reached.
 
     Args:
         work: warmed up by the caller.
         device: waited for before and after each call.
-        at_least_s: samples are taken until they add up to this, in seconds ...
-        at_most: ... or there are as many as this.
+        at_least_s: sum of the samples, in seconds.
+        at_most: number of samples.
 
     Returns:
         Seconds of each call, at least one.
     """
-    samples = repeat(
-        lambda: Sample(time_call(work, device), 0.0, 0.0),
-        at_least_s=at_least_s,
-        at_most=at_most,
-    )
-    return [sample.total_s for sample in samples]
+
+    def once() -> Sample:
+        return Sample(time_call(work, device), 0.0, 0.0)
+
+    return [one.total_s for one in repeat(once, at_least_s=at_least_s, at_most=at_most)]

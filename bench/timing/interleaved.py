@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 import h2ot_core
-from bench.data.windows import batch
+from bench.data.windows import MotionSource, batch
 from bench.models.context import Context
+from bench.models.inputs import windows
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.files import text_digest
@@ -32,8 +33,6 @@ READINGS = ("latency_s", "prune_s", "recover_s")
 ENDED = "latency_rounds"
 """A reading for how many rounds of a group were measured, and why no more."""
 
-_INPUTS = 8  # different clips, one per round, the same for every case
-
 Tick = Callable[[str, float], None]
 Start = Callable[[Case, Path, Sampling], Worker]
 
@@ -47,11 +46,11 @@ def groups(cases: Sequence[Case], max_workers: int = 4) -> list[tuple[Case, ...]
     """Cut cases into groups that are timed together: a baseline and a few rows compared with it.
 
     Args:
-        cases: in any order; a baseline that is missing is added.
-        max_workers: most cases in a group.
+        cases: in any order; a missing baseline is added.
+        max_workers: maximum of cases in a group.
 
     Returns:
-        Groups with one baseline follow each other, and hold about as many rows each.
+        Groups with one baseline follow each other, and have about as many rows each.
     """
     rows: dict[Case, list[Case]] = {}
     for case in dict.fromkeys(cases):
@@ -69,9 +68,9 @@ def groups(cases: Sequence[Case], max_workers: int = 4) -> list[tuple[Case, ...]
 def unfinished(
     cases: Sequence[Case], sampling: Sampling, store: Store
 ) -> list[tuple[tuple[Case, ...], int]]:
-    """Groups that lack trials, the cheapest baseline first, and how many are known to be missing.
+    """Groups that lack trials, the cheapest baseline first, and how many each lacks.
 
-    Where the number of rounds is not given, a group lacks one per case until it has ended.
+    Where the number of rounds is not fixed, a group lacks one per case until it has ended.
     """
     found = []
     for group in groups(cases, sampling.max_workers):
@@ -113,11 +112,11 @@ def measure(
     Args:
         cases: all on one device with one number of threads.
         sampling: when to stop.
-        store: holds what was measured before; new records are appended.
-        context: gives the input motion.
+        store: read for what was measured before, and appended to.
+        context: of the input motion.
         stamp: session and environment, for every record.
-        tick: called with a case's label and how much of :func:`unfinished` is done with it.
-        start: starts the worker of a case, given its input file; by default a process.
+        tick: called with a case's label and how many trials of :func:`unfinished` are done.
+        start: starts the worker of a case from its input file; by default a process.
         now: a clock in seconds.
 
     Raises:
@@ -129,26 +128,34 @@ def measure(
         return
     _check(cases, sampling)
     cost = _costs(store)
-    # Starting a process takes about as long as some passes of the mean case.
+    # Starting a process costs about as much as some passes of the mean case.
     weights = {group: sum(1 + cost(case) for case in group) for group, _ in todo}
     every = sum(1 + cost(case) for group in groups(cases, sampling.max_workers) for case in group)
     end = now() + sampling.budget_s * sum(weights.values()) / every
     broken: dict[Case, Failure] = {}
-    with tempfile.TemporaryDirectory(prefix="h2ot-inputs-") as folder, _pool() as pool:
-        inputs = _Inputs(context, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="h2ot-inputs-") as folder, ExitStack() as stack:
+        pool: dict[Case, tuple[Worker, Warm | None]] = {}
+        stack.callback(_close, pool)
+        inputs = _Inputs(context.motion, Path(folder))
         for group, _ in todo:
-            inputs.check(group)
+            for case in group:  # or raise why there is no input
+                inputs.file(case)
         for group, _ in todo:
             began = now()
             share = max(0.0, end - began) * weights[group] / sum(weights.values())
             del weights[group]
             log = _Log(store, group, stamp, {"description": context.motion.description})
             for case in group:  # the baseline may have failed in the group before
-                if case in broken and case not in log.given_up:
+                if case in broken and case not in log.failed:
                     log.add(case, log.lacks(case), broken[case])
             job = _Group(group, sampling, log, now)
             job.run(pool, inputs, start or Process, began + share, share, tick)
             broken |= log.failures
+
+
+def _close(pool: Mapping[Case, tuple[Worker, Warm | None]]) -> None:
+    for worker, _ in pool.values():
+        worker.close()
 
 
 def _check(cases: Sequence[Case], sampling: Sampling) -> None:
@@ -185,37 +192,37 @@ class _Group:
         tick: Tick,
     ) -> None:
         """Measure until done; the baseline's worker stays in the pool for the next group."""
-        wanted = [case for case in self.cases if case not in self.log.given_up]
-        for case in [case for case in pool if case not in wanted]:
+        pending = [case for case in self.cases if case not in self.log.failed]
+        for case in [case for case in pool if case not in pending]:
             pool.pop(case)[0].close()
-        for case in wanted:  # all start at once, as nothing is timed meanwhile
+        for case in pending:  # all start at once, since nothing is timed meanwhile
             if case not in pool:
                 pool[case] = (start(case, inputs.file(case), self.sampling), None)
-        warm = self._warm(pool, wanted, warm_limit(share_s / len(self.cases)))
+        warm = self._warm(pool, pending, warm_limit(share_s / len(self.cases)))
         fixed = self.sampling.rounds is not None
         workers = {case: pool[case][0] for case in warm}
         count, why = self.rounds.run(
             workers, warm, deadline, lambda case: tick(case.label, 1.0 if fixed else 0.0)
         )
         for case in warm:
-            if case in self.log.given_up:  # its worker is closed
+            if case in self.log.failed:  # its worker is closed
                 pool.pop(case)
         if not fixed:
             self.log.end(count, why, self.sampling)
             tick(self.cases[-1].label, float(len(self.cases)))
 
     def _warm(
-        self, pool: dict[Case, tuple[Worker, Warm | None]], wanted: Sequence[Case], limit_s: float
+        self, pool: dict[Case, tuple[Worker, Warm | None]], pending: Sequence[Case], limit_s: float
     ) -> dict[Case, Warm]:
         """Wait for workers and warm up those that are new, one after the other."""
         warm: dict[Case, Warm] = {}
-        for case in wanted:  # before any of them works
+        for case in pending:  # before any of them is busy
             try:
                 pool[case][0].ready()
             except Failure as failure:
                 self.log.add(case, self.log.lacks(case), failure)
                 pool.pop(case)[0].close()
-        for case in wanted:
+        for case in pending:
             if case not in pool:
                 continue
             worker, known = pool[case]
@@ -240,7 +247,7 @@ class _Log:
     ) -> None:
         self._store, self._stamp, self._facts = store, stamp, facts or {}
         self._cases, self._name = tuple(group), group_name(group)
-        self.given_up: set[Case] = set()
+        self.failed: set[Case] = set()
         self.failures: dict[Case, Failure] = {}
         self._medians: dict[Case, dict[int, tuple[str, float]]] = defaultdict(dict)
         self._marks: list[Record] = []
@@ -252,20 +259,16 @@ class _Log:
         if record.metric == ENDED:
             self._marks.append(record)
         elif record.status != "ok":
-            self.given_up.add(record.case)
+            self.failed.add(record.case)
         elif record.metric == "latency_s":
             known = (record.session, median(record.values))
             self._medians[record.case].setdefault(record.part, known)
 
     def has(self, case: Case, number: int) -> bool:
         """Whether all readings of a trial are there, or the case has failed."""
-        return case in self.given_up or all(
+        return case in self.failed or all(
             (case, metric, self._name, number) in self._store for metric in READINGS
         )
-
-    def failed(self, case: Case) -> bool:
-        """Whether the case has failed, and is not tried again."""
-        return case in self.given_up
 
     def lacks(self, case: Case) -> int:
         """The first round of which a case has no trial."""
@@ -299,12 +302,12 @@ class _Log:
             self._note(record)
 
     def end(self, rounds: int, why: str, sampling: Sampling) -> None:
-        """Note that the group is finished, with what was asked for."""
+        """Store that the group is finished, and by which criteria."""
         protocol = {
             "ended": why, "width": sampling.width, "ratio_width": sampling.ratio_width,
             "budget_s": sampling.budget_s,
         }  # fmt: skip
-        # A number of its own, as a group may be taken up again with a wider budget.
+        # A number of its own, since a group may be resumed with a larger budget.
         self._store.append(
             Record(
                 case=case, metric=ENDED, unit="1", values=(rounds,), group=self._name,
@@ -314,14 +317,14 @@ class _Log:
         )  # fmt: skip
 
     def enough(self, sampling: Sampling) -> bool:
-        """Whether the group ended under what is asked for now, or under more."""
-        asked = [
+        """Whether the group ended by these criteria, or by stricter ones."""
+        ends = [
             m.protocol
             for m in self._marks
             if m.protocol["width"] <= sampling.width
             and m.protocol["ratio_width"] <= sampling.ratio_width
         ]
-        return any(p["ended"] != "budget" or p["budget_s"] >= sampling.budget_s for p in asked)
+        return any(p["ended"] != "budget" or p["budget_s"] >= sampling.budget_s for p in ends)
 
 
 class Process:
@@ -366,49 +369,24 @@ class Process:
         return self._process.pid
 
 
-@contextmanager
-def _pool() -> Iterator[dict[Case, tuple[Worker, Warm | None]]]:
-    """Workers that run; all are closed, whatever happens."""
-    running: dict[Case, tuple[Worker, Warm | None]] = {}
-    try:
-        yield running
-    finally:
-        for worker, _ in running.values():
-            worker.close()
-
-
 class _Inputs:
     """Batches of real motion, the same clips for every case, in files for the workers."""
 
-    def __init__(self, context: Context, folder: Path) -> None:
-        self._context, self._folder = context, folder
-        self._files: dict[tuple[Any, ...], Path] = {}
-
-    def check(self, cases: Sequence[Case]) -> None:
-        """Make the files of some cases, or raise why there is no input."""
-        for case in cases:
-            self.file(case)
+    def __init__(self, motion: MotionSource, folder: Path) -> None:
+        self._motion, self._folder = motion, folder
 
     def file(self, case: Case) -> Path:
-        """A .npy file of (turns, batch, F, J, C_in) float32.
+        """A .npy file of (rounds, batch, F, J, C_in) float32.
 
         Raises:
             UsageError: for poses that are not finite.
         """
         channels = h2ot_core.HOSTS[case.host].channels
-        key = (case.frames, case.batch, channels)
-        if key not in self._files:
-            motion = self._context.motion
-            windows = motion.windows(case.frames, limit=case.batch * _INPUTS)
-            turns = [
-                batch([windows[(t * case.batch + i) % len(windows)] for i in range(case.batch)],
-                      channels)
-                for t in range(_INPUTS)
-            ]  # fmt: skip
-            x = np.stack(turns)
+        path = self._folder / f"{case.frames}-{case.batch}-{channels}.npy"
+        if not path.exists():
+            rounds = windows(self._motion, case.frames, case.batch)
+            x = np.stack([batch(one, channels) for one in rounds])
             if not bool(np.isfinite(x).all()):
-                raise UsageError(f"{motion.name} holds poses that are not finite")
-            path = self._folder / f"{len(self._files)}.npy"
+                raise UsageError(f"{self._motion.name} holds poses that are not finite")
             np.save(path, x)
-            self._files[key] = path
-        return self._files[key]
+        return path

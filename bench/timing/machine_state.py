@@ -12,7 +12,7 @@ import torch
 
 T = TypeVar("T")
 
-# NVML's bits; a device that gives none of them runs as fast as it can.
+# NVML's bits; a device that reports none of them runs at full speed.
 _THROTTLE = {
     0x01: "idle",
     0x02: "application clocks",
@@ -28,7 +28,7 @@ _DEVICE = ("sm_clock_mhz", "max_sm_clock_mhz", "throttle", "temperature_c", "pow
 
 
 def state(device: str) -> dict[str, Any]:
-    """The state of this process's machine now; what cannot be had is None.
+    """The state of this machine now; what it does not report is None.
 
     Args:
         device: "cpu" or "cuda".
@@ -51,7 +51,7 @@ def state(device: str) -> dict[str, Any]:
 
 
 def throttle_names(bits: int) -> list[str]:
-    """Names of the reasons that NVML's bits stand for, unknown ones by number."""
+    """Names of the reasons in NVML's bits, unknown ones by number."""
     known = [name for bit, name in _THROTTLE.items() if bits & bit]
     rest = bits & ~sum(_THROTTLE)
     return [*known, *([f"unknown {rest:#x}"] if rest else [])]
@@ -81,7 +81,7 @@ def _handle() -> Any:
     """NVML's handle of PyTorch's current device, which NVML may number otherwise."""
     import pynvml
 
-    pynvml.nvmlInit()  # for as long as the process lives: it takes longer than all that is asked
+    pynvml.nvmlInit()  # never shut down, since to initialise is slower than all queries
     uuid = _try(lambda: str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
     if uuid is not None:
         found = _try(lambda: pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
@@ -90,9 +90,9 @@ def _handle() -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(0)
 
 
-def _try(ask: Callable[[], T]) -> T | None:
-    """The answer, or None where this machine does not give it."""
+def _try(query: Callable[[], T]) -> T | None:
+    """The answer of a query, or None where this machine has none."""
     try:
-        return ask()
-    except Exception:  # drivers, containers and systems refuse in ways of their own
+        return query()
+    except Exception:  # drivers, containers and systems refuse in different ways
         return None

@@ -86,14 +86,12 @@ class Worker(Protocol):
 
 
 class Log(Protocol):
-    """Where trials are kept."""
+    """Where trials are kept; ``failed`` has the cases that are not tried again."""
+
+    failed: set[Case]
 
     def has(self, case: Case, number: int) -> bool:
         """Whether a trial is there, or the case has failed."""
-        ...
-
-    def failed(self, case: Case) -> bool:
-        """Whether the case has failed, and is not tried again."""
         ...
 
     def lacks(self, case: Case) -> int:
@@ -111,7 +109,7 @@ class Log(Protocol):
 
 @dataclass
 class Warm:
-    """A warmed-up worker: how many passes it took, their last duration, whether it was level."""
+    """A warmed-up worker: number of passes, the shortest in seconds, whether they were level."""
 
     passes: int
     pass_s: float
@@ -136,7 +134,7 @@ class Rounds:
     Args:
         cases: the baseline first.
         sampling: when it is enough.
-        log: holds the trials of before, and keeps those of now.
+        log: has the trials of before, and keeps those of now.
         now: a clock in seconds.
     """
 
@@ -149,7 +147,7 @@ class Rounds:
 
     def first(self) -> int:
         """The first round that lacks a trial; 0 where every case has failed."""
-        lacking = [self.log.lacks(case) for case in self.cases if not self.log.failed(case)]
+        lacking = [self.log.lacks(case) for case in self.cases if case not in self.log.failed]
         return min(lacking, default=0)
 
     def run(
@@ -162,7 +160,7 @@ class Rounds:
         """Measure rounds until one of the stopping criteria holds.
 
         Args:
-            workers: of the cases that have one; the one of a case that fails is closed.
+            workers: of the cases that have one; a worker that fails is closed.
             warm: of the same cases.
             deadline: on the clock; at least two rounds are measured all the same.
             tick: called after each trial.
@@ -170,16 +168,16 @@ class Rounds:
         Returns:
             How many rounds there are, and why they ended: "rounds", "width", "budget" or "failed".
         """
-        left = dict(workers)
+        active = dict(workers)
         number = self.first()
         while True:
-            end = self.ended(number, list(left), deadline)
+            end = self.ended(number, list(active), deadline)
             if end:
                 return number, end
             began = self.now()
             for case in self.order(number):
-                if case in left and not self.log.has(case, number):
-                    self._trial(left, case, number, warm[case])
+                if case in active and not self.log.has(case, number):
+                    self._trial(active, case, number, warm[case])
                     tick(case)
             self._longest = max(self._longest, self.now() - began)
             number += 1
@@ -188,9 +186,9 @@ class Rounds:
         """The order of the cases in a round."""
         return self.cases if number % 2 == 0 else self.cases[::-1]
 
-    def _trial(self, left: dict[Case, Worker], case: Case, number: int, warm: Warm) -> None:
+    def _trial(self, active: dict[Case, Worker], case: Case, number: int, warm: Warm) -> None:
         try:
-            found = left[case].trial(
+            found = active[case].trial(
                 number,
                 at_least_s=TRIAL_S,
                 at_most=TRIAL_SAMPLES,
@@ -199,7 +197,7 @@ class Rounds:
             )
         except Failure as failure:
             self.log.add(case, number, failure)
-            left.pop(case).close()
+            active.pop(case).close()
             return
         protocol = {
             **found.protocol, "warmup": warm.passes, "warmup_level": warm.level,
@@ -207,27 +205,27 @@ class Rounds:
         }  # fmt: skip
         self.log.add(case, number, Trial(found.readings, protocol))
 
-    def ended(self, number: int, left: Sequence[Case], deadline: float) -> str:
+    def ended(self, number: int, active: Sequence[Case], deadline: float) -> str:
         """Why there is no round ``number``; "" if there is to be one."""
-        if not left:
+        if not active:
             return "failed"
         if self.sampling.rounds is not None:
             return "rounds" if number >= self.sampling.rounds else ""
         if number % 2 or number < 2:  # a round forwards goes with one backwards
             return ""
         # Twice in a row, as an interval is sometimes narrow by chance.
-        self._narrow = self._narrow + 1 if number >= MIN_SAMPLES and self.precise(left) else 0
+        self._narrow = self._narrow + 1 if number >= MIN_SAMPLES and self.precise(active) else 0
         if self._narrow >= 2:
             return "width"
         if number >= MAX_ROUNDS:
             return "rounds"
         return "budget" if self.now() + 2 * self._longest > deadline else ""
 
-    def precise(self, left: Sequence[Case]) -> bool:
+    def precise(self, active: Sequence[Case]) -> bool:
         """Whether the intervals of all cases and of their ratios are narrow enough."""
-        wide = any(e.width > self.sampling.width for e in map(self.latency, left))
+        wide = any(e.width > self.sampling.width for e in map(self.latency, active))
         return not wide and all(
-            e is None or e.width <= self.sampling.ratio_width for e in map(self.ratio, left)
+            e is None or e.width <= self.sampling.ratio_width for e in map(self.ratio, active)
         )
 
     def latency(self, case: Case) -> Estimate:
@@ -243,5 +241,5 @@ class Rounds:
 
 
 def warm_limit(share_s: float) -> float:
-    """Seconds that a case with such a share of the budget may take to warm up."""
+    """Seconds of warm-up for a case with such a share of the budget."""
     return _WARMUP_SHARE * share_s

@@ -137,7 +137,7 @@ def test_threads_of_idle_processes_sleep_before_long(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
-    return interleaved._Inputs(Context(MOTION), tmp_path).file(BASE)
+    return interleaved._Inputs(MOTION, tmp_path).file(BASE)
 
 
 def failure(case: Case, inputs: Path, **given: Any) -> Failure:
@@ -280,7 +280,7 @@ def test_the_clock_waits_for_a_sleeping_kernel() -> None:
 @GPU
 def test_a_trial_on_a_gpu(tmp_path: Path) -> None:
     case = replace(H2OT, device="cuda")
-    inputs = interleaved._Inputs(Context(MOTION), tmp_path).file(case)
+    inputs = interleaved._Inputs(MOTION, tmp_path).file(case)
     worker = interleaved.Process(case, inputs, Sampling(flush_l2=True))
     try:
         worker.ready()

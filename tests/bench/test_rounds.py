@@ -293,12 +293,10 @@ class Kept:
 
     series: dict[Case, list[float]]
     count: int = 0
+    failed: set[Case] = field(default_factory=set)
 
     def has(self, case: Case, part: int) -> bool:
         return part < self.count
-
-    def failed(self, case: Case) -> bool:
-        return False
 
     def lacks(self, case: Case) -> int:
         return self.count

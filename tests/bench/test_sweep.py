@@ -420,7 +420,7 @@ def test_a_device_that_is_not_there(path: Path, cheap: None) -> None:
 
 
 def test_every_case_gets_the_same_clips_and_every_round_others(tmp_path: Path) -> None:
-    inputs = interleaved._Inputs(CONTEXT, tmp_path)
+    inputs = interleaved._Inputs(CONTEXT.motion, tmp_path)
     two = replace(BASE, batch=2)
     assert inputs.file(BASE) == inputs.file(H2OT)
     rounds = np.load(inputs.file(two))

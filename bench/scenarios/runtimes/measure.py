@@ -240,7 +240,9 @@ def _error_mm(
     model: h2ot_core.Hourglass, motion: MotionSource, size: int, poses: Sequence[Tensor]
 ) -> float:
     """MPJPE of poses (B, F or 1, J, 3) in metres, relative to the root, each window once; mm."""
-    windows = dict.fromkeys(w for turn in given.windows(model, motion, size) for w in turn)
+    windows = dict.fromkeys(
+        w for turn in given.windows(motion, model.config.frames, size) for w in turn
+    )
     targets = torch.stack([torch.from_numpy(w.target.copy()) for w in windows])
     if model.centre is not None:
         targets = targets[:, model.centre : model.centre + 1]
