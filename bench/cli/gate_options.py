@@ -33,8 +33,8 @@ def sampling(args: argparse.Namespace) -> Any:
     """The plan of the sampled part, as asked for."""
     from bench.gate import sampled
 
-    if args.pairs < sampled.FEWEST_PAIRS:
-        raise UsageError(f"--pairs must be at least {sampled.FEWEST_PAIRS}, got {args.pairs}")
+    if args.pairs < sampled.MIN_PAIRS:
+        raise UsageError(f"--pairs must be at least {sampled.MIN_PAIRS}, got {args.pairs}")
     if args.budget <= 0:
         raise UsageError(f"--budget must be above 0 seconds, got {args.budget}")
     return sampled.Plan(pairs=args.pairs, budget_s=args.budget)

@@ -33,8 +33,8 @@ def read_allowances(path: Path) -> list[Allowance]:
 
 def _entry(entry: Any, where: str) -> Allowance:
     if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
-        given = sorted(entry) if isinstance(entry, dict) else entry
-        raise UsageError(f"{where} has {given}, expected {sorted(_FIELDS)}")
+        fields = sorted(entry) if isinstance(entry, dict) else entry
+        raise UsageError(f"{where} has {fields}, expected {sorted(_FIELDS)}")
     for name, kind in _FIELDS.items():
         if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
             raise UsageError(f"{where}: {name} cannot be {entry[name]!r}")

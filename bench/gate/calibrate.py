@@ -1,4 +1,4 @@
-"""How often the gate is wrong: on simulated suites, and on this machine."""
+"""How often the gate errs: on simulated suites, and on this machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate import sampled, simulate, verdicts
-from bench.gate.regression import OUT, progress
-from bench.gate.revisions import HARNESS, Side, checkout
+from bench.gate.regression import OUT
+from bench.gate.revisions import HARNESS, Revision, checkout
 from bench.gate.simulate import CASES, Simulated, draw
 from bench.gate.trials import Calibration, Trial
 from bench.gate.verdicts import Finding, Rules, exit_status, judge
@@ -22,6 +22,7 @@ from bench.records.environment import differences
 from bench.records.errors import StoreError, UsageError
 from bench.records.files import text_digest
 from bench.records.record import Record
+from bench.records.session import progress
 from bench.records.store import write
 from bench.timing import statistics
 
@@ -32,7 +33,7 @@ SLOWDOWNS = (0.02, 0.05, 0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is tried.
+    """Which trials are run.
 
     Attributes:
         simulated: A/A suites at each spread.
@@ -58,7 +59,7 @@ def run(plan: Plan) -> Calibration:
     """Run the trials that are not yet in the store.
 
     Raises:
-        UsageError: if the store cannot be written, or real runs are asked for outside a checkout.
+        UsageError: if the store cannot be written, or real runs are requested outside a checkout.
     """
     try:
         plan.store.mkdir(parents=True, exist_ok=True)
@@ -82,14 +83,14 @@ def _trial(findings: Sequence[Finding], **known: Any) -> Trial:
 def _simulate(plan: Plan) -> list[Trial]:
     """All simulated trials of the plan, those that were made before from the store."""
     trials = []
-    wanted = list(_settings(plan))
-    made = _Lines(plan.store / f"simulated-{_digest(plan.rules)}.jsonl")
-    total = sum(count for _, count in wanted)
-    with progress("simulated suites", total, "suite", plan.quiet) as tick:
-        for setting, count in wanted:
+    settings = list(_settings(plan))
+    known = _Lines(plan.store / f"simulated-{_digest(plan.rules)}.jsonl")
+    total = sum(count for _, count in settings)
+    with progress("simulated suites", total, plan.quiet, "suite") as tick:
+        for setting, count in settings:
             for seed in range(count):
                 key = f"{json.dumps(asdict(setting), sort_keys=True)} {seed}"
-                trials.append(made.take(key, partial(_once, setting, seed, plan.rules)))
+                trials.append(known.trial(key, partial(_once, setting, seed, plan.rules)))
                 tick(f"spread {setting.spread:.1%}, slowdown {setting.slowdown:.0%}")
     return trials
 
@@ -116,29 +117,28 @@ def _once(setting: Simulated, seed: int, rules: Rules) -> Trial:
 
 
 def _digest(rules: Rules) -> str:
-    """Names what a simulated verdict depends on."""
+    """Digest of everything that a simulated verdict depends on."""
     code = "".join(map(inspect.getsource, (statistics, verdicts, simulate)))
     return text_digest(f"{asdict(rules)}{code}")
 
 
 class _Lines:
-    """Trials by key in a file that is appended to; a torn last line is made again."""
+    """Trials by key in a file that is appended to; a torn last line is run again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, Trial] = {}
-        whole, _, torn = (path.read_text(encoding="utf-8") if path.exists() else "").rpartition(
-            "\n"
-        )
-        for line in whole.splitlines():
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        complete, _, torn = text.rpartition("\n")
+        for line in complete.splitlines():
             data = json.loads(line)
             key = data.pop("key")
             self._known[key] = Trial(**data)
         if torn:
-            path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+            path.write_text(complete + "\n" if complete else "", encoding="utf-8")
 
-    def take(self, key: str, make: Callable[[], Trial]) -> Trial:
-        """The trial of a key, made and stored if it is not there yet."""
+    def trial(self, key: str, make: Callable[[], Trial]) -> Trial:
+        """The trial of a key, run and stored if it is not there yet."""
         if key not in self._known:
             self._known[key] = made = make()
             line = json.dumps({"key": key, **asdict(made)}) + "\n"
@@ -154,7 +154,7 @@ class _Lines:
 
 
 def _measure(plan: Plan) -> None:
-    """Take the real runs that are missing, kinds by turns, so that an interruption leaves both."""
+    """Measure the missing real runs, kinds in turn, so that an interruption leaves both."""
     todo = [
         (slowdown, number)
         for number in range(plan.real)
@@ -164,16 +164,16 @@ def _measure(plan: Plan) -> None:
     if not todo:
         return
     with ExitStack() as stack:
-        # Two worktrees of one commit: what differs between them is what differs in real use.
+        # Two worktrees of one commit: they differ as those of real use do.
         base = stack.enter_context(checkout("HEAD", plan.root))
         head = stack.enter_context(checkout("HEAD", plan.root, name="head"))
-        tick = stack.enter_context(progress("real runs", len(todo), "run", plan.quiet))
+        tick = stack.enter_context(progress("real runs", len(todo), plan.quiet, "run"))
         for slowdown, number in todo:
-            took = _real_run(plan, base, replace(head, slowdown=slowdown), number)
-            tick(f"slowdown {slowdown:.0%}, run {number + 1}: {took}")
+            status = _real_run(plan, base, replace(head, slowdown=slowdown), number)
+            tick(f"slowdown {slowdown:.0%}, run {number + 1}: {status}")
 
 
-def _real_run(plan: Plan, base: Side, head: Side, number: int) -> str:
+def _real_run(plan: Plan, base: Revision, head: Revision, number: int) -> str:
     before, after = sampled.sample(plan.sampled, base, head, lambda label: None)
     findings = judge(before, after, plan.rules)
     folder = _run_folder(plan, head.slowdown, number)
@@ -181,14 +181,14 @@ def _real_run(plan: Plan, base: Side, head: Side, number: int) -> str:
     try:
         write(scratch / "base.jsonl", before)
         write(scratch / "head.jsonl", after)
-        scratch.replace(folder)  # a run is there as a whole or not at all
+        scratch.replace(folder)  # a run is there completely or not at all
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}") from None
     return f"exit {exit_status(findings)}"
 
 
 def _run_folder(plan: Plan, slowdown: float, number: int) -> Path:
-    """Where one real run is kept; by what is measured, so that other plans are not mixed in."""
+    """Folder of one real run, named by what is measured, so that plans do not mix."""
     cases = "".join(case.key for case in plan.sampled.cases)
     what = f"{cases} {plan.sampled.pairs} {plan.sampled.budget_s} {plan.sampled.turns}"
     kind = text_digest(what, 8)
@@ -196,7 +196,7 @@ def _run_folder(plan: Plan, slowdown: float, number: int) -> Path:
 
 
 def _real_trials(plan: Plan) -> tuple[list[Trial], dict[str, Any]]:
-    """Real runs in the store, judged anew by the rules as they are now, and where they ran."""
+    """Real runs in the store, judged by the present rules, and where they ran."""
     trials: list[Trial] = []
     records: list[Record] = []
     for slowdown in (0.0, *sorted({*SLOWDOWNS, *plan.slowdowns})):
@@ -205,16 +205,16 @@ def _real_trials(plan: Plan) -> tuple[list[Trial], dict[str, Any]]:
             try:
                 before, after = (store.read(folder / f"{name}.jsonl") for name in ("base", "head"))
             except StoreError as error:
-                raise UsageError(f"{error} Remove {folder} to take that run again.") from None
+                raise UsageError(f"{error} Remove {folder} to repeat that run.") from None
             records += (before[-1], after[-1])
             findings = judge(before, after, plan.rules)
             trials.append(_trial(findings, kind="real", spread=None, slowdown=slowdown))
             number += 1
     if not records:
         return [], {}
-    if found := differences(records):
+    if several := differences(records):
         raise UsageError(
-            f"the real runs in {plan.store} are of several environments: {'; '.join(found)}; "
+            f"the real runs in {plan.store} are of several environments: {'; '.join(several)}; "
             f"remove those that are not of this machine, or name another --store"
         )
     commits = dict.fromkeys(str(record.environment["commit"]) for record in records)

@@ -14,20 +14,20 @@ from bench.records.record import Record
 
 
 class Incomparable(Exception):
-    """There is no baseline, or it is of another environment; the message says what to do."""
+    """There is no baseline, or it is of another environment; the message names the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a gate found.
+    """The result of a gate.
 
     Attributes:
         findings: one per case and metric.
         status: exit status; see :func:`bench.gate.verdicts.exit_status`.
         base, head: names of the two sides, such as commits.
         environment: of the head's records.
-        rules: what the verdicts follow.
-        notes: what else is to be said, such as a forced comparison.
+        rules: of the verdicts.
+        notes: further remarks, such as on a forced comparison.
     """
 
     findings: Sequence[Finding]
@@ -92,7 +92,7 @@ def compare(
     if status == 4:
         raise Incomparable(
             "no baseline: no case and metric of the head was measured at the base; "
-            + "; ".join(dict.fromkeys(found.reason for found in findings))
+            + "; ".join(dict.fromkeys(finding.reason for finding in findings))
         )
     return Outcome(
         findings=findings,

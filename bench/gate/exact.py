@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import h2ot_core
-from bench.gate.revisions import HARNESS, Side
+from bench.gate.revisions import HARNESS, Revision
 from bench.models import build
 from bench.records import store
 from bench.records.case import Case
@@ -27,45 +27,49 @@ _TIMEOUT_S = 1800.0  # of one case
 
 
 def every_case() -> list[Case]:
-    """Every scheme of every host that takes it, as the working tree resolves them."""
-    found = []
+    """Every scheme of every host that supports it, as the working tree resolves them."""
+    cases = []
     for host in h2ot_core.HOSTS:
         for scheme in h2ot_core.SCHEMES:
             try:
                 config = build.blank_model({"host": host, "scheme": scheme})[0].config
-            except h2ot_core.ConfigError:  # the host does not take the scheme
+            except h2ot_core.ConfigError:  # the host does not support the scheme
                 continue
-            found.append(
+            cases.append(
                 Case(
                     host=config.host, frames=config.frames, prune=config.prune,
                     recover=config.recover, r=config.r, b=config.b, pipeline=config.pipeline,
                 )
             )  # fmt: skip
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(cases))
 
 
-def take(
-    kind: str, sides: Sequence[Side], cases: Sequence[Case], tick: Tick, cache: Path | None = None
+def measure(
+    kind: str,
+    sides: Sequence[Revision],
+    cases: Sequence[Case],
+    tick: Tick,
+    cache: Path | None = None,
 ) -> list[list[Record]]:
     """Measure cases on every side, at the same time: nothing here reads a clock.
 
     Args:
         kind: "counts" or "memory".
         tick: called with the label of every case that is done, once per side.
-        cache: a folder that keeps what a committed library gave; None to measure anew.
+        cache: a folder that keeps the records of committed libraries; None to measure again.
 
     Returns:
         The records of each side, in order.
 
     Raises:
-        UsageError: if a measuring process fails as a whole.
+        UsageError: if a worker process fails.
     """
     with ThreadPoolExecutor(len(sides)) as pool:
         return list(pool.map(lambda side: _side(kind, side, cases, tick, cache), sides))
 
 
 def _side(
-    kind: str, side: Side, cases: Sequence[Case], tick: Tick, cache: Path | None
+    kind: str, side: Revision, cases: Sequence[Case], tick: Tick, cache: Path | None
 ) -> list[Record]:
     facts = side.facts(torch.get_num_threads())
     kept = _cache_file(cache, kind, side) if cache is not None and not side.dirty else None
@@ -78,22 +82,21 @@ def _side(
     if todo:
         records += _measured(kind, side, todo, tick)
         _write(kept, records)
-    wanted = set(cases)
     return [
         replace(record, environment=facts, session=side.name)
         for record in records
-        if record.case in wanted
+        if record.case in cases
     ]
 
 
-def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[Record]:
+def _measured(kind: str, side: Revision, cases: Sequence[Case], tick: Tick) -> list[Record]:
     """The records of one process, as they come."""
     records = []
     try:
         with side.worker(timeout_s=_TIMEOUT_S) as process:
             process.receive()
             for case in cases:
-                answer = process.call(kind, case=case.to_json())
+                answer = process.call("measure", kind=kind, case=case.to_json())
                 records += [Record.from_json(data) for data in answer["records"]]
                 tick(case.label)
     except Failure as failure:
@@ -104,7 +107,7 @@ def _measured(kind: str, side: Side, cases: Sequence[Case], tick: Tick) -> list[
 # --- what is kept between runs -----------------------------------------------------------------
 
 
-def _cache_file(cache: Path, kind: str, side: Side) -> Path:
+def _cache_file(cache: Path, kind: str, side: Revision) -> Path:
     """Named by the commit, the files of library and harness, and the versions that count."""
     here = environment(torch.get_num_threads())
     library = folder_digest(side.root / "h2ot_core")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bench.gate import exact, sampled
 from bench.gate.compare import Outcome, compare
-from bench.gate.revisions import HARNESS, Side, checkout, working_tree
+from bench.gate.revisions import HARNESS, Revision, checkout, working_tree
 from bench.gate.verdicts import Allowance, Rules
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
+from bench.records.session import progress
 
 OUT = Path("reports/out/gate")
 
@@ -32,7 +29,7 @@ class Plan:
         memory: whether their training memory is estimated too.
         sampled: what is timed; None to time nothing.
         out: folder for both sides' records.
-        cache: folder that keeps what committed libraries gave.
+        cache: folder that keeps the records of committed libraries.
         slowdown: share by which the head's forward passes are made slower, to test the gate.
     """
 
@@ -67,36 +64,22 @@ def run(
     return compare(before, after, allowances=allowances, rules=rules)
 
 
-def _measure(plan: Plan, base: Side, head: Side, quiet: bool) -> tuple[list[Record], list[Record]]:
+def _measure(
+    plan: Plan, base: Revision, head: Revision, quiet: bool
+) -> tuple[list[Record], list[Record]]:
     cases = exact.every_case() if plan.exact is None else list(plan.exact)
     before: list[Record] = []
     after: list[Record] = []
     for kind, title in (("counts", "parameters and FLOPs"), ("memory", "training memory")):
         if not cases or (kind == "memory" and not plan.memory):
             continue
-        with progress(title, 2 * len(cases), "case", quiet) as tick:
-            found = exact.take(kind, (base, head), cases, tick, plan.cache)
-        before += found[0]
-        after += found[1]
+        with progress(title, 2 * len(cases), quiet) as tick:
+            exact_base, exact_head = exact.measure(kind, (base, head), cases, tick, plan.cache)
+        before += exact_base
+        after += exact_head
     if plan.sampled is not None:
-        with progress("latency, in turn", plan.sampled.pairs, "pair", quiet) as tick:
-            timed = sampled.sample(plan.sampled, base, head, tick)
-        before += timed[0]
-        after += timed[1]
+        with progress("latency, in turn", plan.sampled.pairs, quiet, "pair") as tick:
+            sampled_base, sampled_head = sampled.sample(plan.sampled, base, head, tick)
+        before += sampled_base
+        after += sampled_head
     return before, after
-
-
-@contextmanager
-def progress(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A progress line with the time left."""
-    interval = 0.5 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=total, desc=title, disable=quiet, mininterval=interval, file=sys.stderr,
-        dynamic_ncols=True, unit=unit,
-    ) as bar:  # fmt: skip
-
-        def tick(label: str) -> None:
-            bar.set_postfix_str(label, refresh=False)
-            bar.update()
-
-        yield tick

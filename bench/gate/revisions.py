@@ -23,7 +23,7 @@ _MEASURED = "h2ot_core"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class Revision:
     """A program under test.
 
     Attributes:
@@ -41,7 +41,7 @@ class Side:
     slowdown: float = 0.0
 
     def worker(self, *, timeout_s: float = 120.0) -> WorkerProcess:
-        """Start a process of ``bench.gate.worker``, whose first answer says that it is ready."""
+        """Start a process of ``bench.gate.worker``; its first answer means that it is ready."""
         process = WorkerProcess("bench.gate.worker", library=self.root, timeout_s=timeout_s)
         process.send("begin", root=str(self.root), slowdown=self.slowdown)
         return process
@@ -56,7 +56,7 @@ class Side:
         }  # fmt: skip
 
 
-def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Side:
+def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Revision:
     """The head: the files as they are, committed or not.
 
     Raises:
@@ -66,13 +66,13 @@ def working_tree(root: Path = HARNESS, *, slowdown: float = 0.0) -> Side:
         raise UsageError(f"no {_MEASURED} in {root}; run the gate in a checkout of the project")
     commit = git(root, "rev-parse", "HEAD")
     dirty = bool(git(root, "status", "--porcelain", "--", _MEASURED))
-    return Side(name="head", root=root, commit=commit[:12], dirty=dirty, slowdown=slowdown)
+    return Revision(name="head", root=root, commit=commit[:12], dirty=dirty, slowdown=slowdown)
 
 
 @contextmanager
 def checkout(
     revision: str, root: Path = HARNESS, *, name: str = "base", slowdown: float = 0.0
-) -> Iterator[Side]:
+) -> Iterator[Revision]:
     """A revision's ``h2ot_core`` in a git worktree of its own, removed at the end.
 
     Args:
@@ -85,7 +85,7 @@ def checkout(
     try:
         commit = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except UsageError:
-        git(root, "rev-parse", "HEAD")  # says so if this is no checkout at all
+        git(root, "rev-parse", "HEAD")  # raises if this is no checkout at all
         raise UsageError(
             f"no revision {revision!r} in {root}; fetch it first (a shallow clone has few)"
         ) from None
@@ -95,7 +95,7 @@ def checkout(
         # Only the library is written: the harness must not be found there.
         git(root, "worktree", "add", "--detach", "--no-checkout", str(tree), commit)
         git(tree, "checkout", commit, "--", _MEASURED)
-        yield Side(name=name, root=tree, commit=commit[:12], slowdown=slowdown)
+        yield Revision(name=name, root=tree, commit=commit[:12], slowdown=slowdown)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(UsageError):

@@ -1,4 +1,4 @@
-"""The sampled part: latency of a few cases, base and head in fresh processes, taken in turn.
+"""The sampled part: latency of a few cases, base and head in fresh processes, in turn.
 
 The processes of a pair live at the same time and pass in turn, base first, head twice, base twice,
 and so on, so that what the machine does to one it does to the other. Which of them goes first
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from bench.gate.revisions import Side
+from bench.gate.revisions import Revision
 from bench.gate.verdicts import SAMPLED
 from bench.records.case import Case
 from bench.records.record import Record
@@ -37,13 +37,13 @@ CASES = (
 processes fit into the budget. One thread: with more, a hiccup of either core is one of all."""
 
 PAIRS = 10
-"""Pairs of processes; simulations say what so many can see."""
+"""Pairs of processes; simulations show which slowdowns they detect."""
 
 BUDGET_S = 140.0
 """Wall time of the sampled part, start of processes included."""
 
-FEWEST_PAIRS = 4
-"""Nothing is said of fewer; see Rules.processes."""
+MIN_PAIRS = 4
+"""Fewer give no verdict; see Rules.processes."""
 
 _TURNS = (4, 40)
 _WARMUP = (6, 12)  # passes, at least and at most
@@ -58,7 +58,7 @@ class Plan:
         cases: measured by every process.
         pairs: processes per side, unless the budget ends before.
         budget_s: wall time of it all.
-        turns: per case and pair, if not as many as the budget gives.
+        turns: per case and pair; None for as many as the budget allows.
     """
 
     cases: Sequence[Case] = CASES
@@ -68,36 +68,32 @@ class Plan:
 
 
 def sample(
-    plan: Plan, base: Side, head: Side, tick: Callable[[str], None]
+    plan: Plan, base: Revision, head: Revision, tick: Callable[[str], None]
 ) -> tuple[list[Record], list[Record]]:
     """Records of both sides, one per case and process.
 
     Stops early where another pair would not fit into the budget, but never before four.
 
     Args:
-        tick: called after each pair with what is to be said of it.
+        tick: called after each pair with a line on it.
     """
     records: dict[str, list[Record]] = {base.name: [], head.name: []}
     start, longest, run = clock.now(), 0.0, uuid.uuid4().hex[:12]
     for pair in range(plan.pairs):
         began = clock.now()
         left = plan.budget_s - (began - start)
-        if pair >= FEWEST_PAIRS and left < longest:
+        if pair >= MIN_PAIRS and left < longest:
             break
         order = (base, head) if pair % 2 == 0 else (head, base)
-        found = _Pair(plan, order, pair, run).measure(began + left / (plan.pairs - pair))
-        for name, taken in found.items():
-            records[name] += taken
+        both = _Pair(plan, order, pair, run).measure(began + left / (plan.pairs - pair))
+        for name, measured in both.items():
+            records[name] += measured
         longest = max(longest, clock.now() - began)
-        tick(f"pair {pair + 1}: {_said(found)}")
-        if not any(r.status == "ok" for r in found[base.name]):
+        turns = [len(r.values) for measured in both.values() for r in measured]
+        tick(f"pair {pair + 1}: {min(turns)} to {max(turns)} samples a case")
+        if not any(r.status == "ok" for r in both[base.name]):
             break  # the base cannot be measured at all
     return records[base.name], records[head.name]
-
-
-def _said(found: dict[str, list[Record]]) -> str:
-    turns = [len(r.values) for taken in found.values() for r in taken]
-    return f"{min(turns)} to {max(turns)} samples a case"
 
 
 @dataclass
@@ -120,7 +116,7 @@ class _Series:
 class _Pair:
     """Two fresh processes that measure in turn."""
 
-    def __init__(self, plan: Plan, order: tuple[Side, Side], pair: int, run: str) -> None:
+    def __init__(self, plan: Plan, order: tuple[Revision, Revision], pair: int, run: str) -> None:
         self.plan, self.order, self.pair, self.run = plan, order, pair, run
         self.series = {side.name: [_Series() for _ in plan.cases] for side in order}
         self.passes = [1] * len(plan.cases)
@@ -146,10 +142,10 @@ class _Pair:
             warmup: dict[str, list[float]] = {name: [] for name in both}
             passes = _WARMUP[0]
             while passes:
-                asked = [name for name in workers if both[name].failure is None]
-                for name in asked:
+                active = [name for name in workers if both[name].failure is None]
+                for name in active:
                     workers[name].send("time", case=case.to_json(), passes=passes)
-                for name in asked:
+                for name in active:
                     warmup[name] += both[name].receive(workers[name])
                 # The first pass is never like the others, so it is not in the window.
                 level = all(stationary(s, window=_WARMUP[0] - 1) for s in warmup.values())
@@ -161,11 +157,11 @@ class _Pair:
             self.passes[number] = max(1, math.ceil(_TURN_S / slowest)) if slowest else 1
 
     def _turns(self, workers: Mapping[str, WorkerProcess], deadline: float) -> None:
-        fewest, most = (self.plan.turns, self.plan.turns) if self.plan.turns else _TURNS
+        least, most = (self.plan.turns, self.plan.turns) if self.plan.turns else _TURNS
         turn, longest = 0, 0.0
         order = list(workers)
         # Turns come in twos, of which the second begins with the other side.
-        while turn < most and (turn < fewest or clock.now() + 2 * longest < deadline):
+        while turn < most and (turn < least or clock.now() + 2 * longest < deadline):
             for names in (order, order[::-1]):
                 began = clock.now()
                 for number, case in enumerate(self.plan.cases):
@@ -179,7 +175,7 @@ class _Pair:
                 longest = max(longest, clock.now() - began)
             turn += 2
 
-    def _records(self, side: Side) -> list[Record]:
+    def _records(self, side: Revision) -> list[Record]:
         records = []
         for case, passes, series in zip(
             self.plan.cases, self.passes, self.series[side.name], strict=True

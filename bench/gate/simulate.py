@@ -1,4 +1,4 @@
-"""Suites that were never measured: records with a known spread, drift and slowdown."""
+"""Simulated suites: records with a known spread, drift and slowdown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.records.case import Case
 from bench.records.record import Record
 
 CASES, PAIRS, TURNS = 4, 10, 8
-"""What ``bench.gate.sampled`` takes within two and a half minutes."""
+"""What ``bench.gate.sampled`` measures within two and a half minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """What a suite is drawn from.
+    """The distribution of a suite.
 
     Attributes:
         spread: standard deviation between processes of one program, as a share; drawn anew for
@@ -66,7 +66,7 @@ def _correlated(plan: Simulated, rng: np.random.Generator) -> npt.NDArray[np.flo
 
 
 def _drift(plan: Simulated) -> npt.NDArray[np.float64]:
-    """How slow the machine is at each visit; (2, 1, pairs, turns)."""
+    """How slow the machine is at each measurement; (2, 1, pairs, turns)."""
     steps = np.arange(2 * plan.pairs * plan.turns).reshape(plan.pairs, plan.turns, 2)
     first = np.arange(plan.pairs)[:, None] + np.arange(plan.turns)
     # Base goes first in every other turn, and head in those between.

@@ -1,4 +1,4 @@
-"""What a calibration of the gate found."""
+"""The result of a calibration of the gate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """All trials of a plan, the rules they were judged by, and where the real ones ran."""
+    """All trials of a plan, the rules they were judged by, and the machine of the real ones."""
 
     simulated: Sequence[Trial]
     real: Sequence[Trial]

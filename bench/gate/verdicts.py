@@ -1,10 +1,10 @@
-"""Records of base and head to one verdict per case and metric. Reads no clock, runs no model."""
+"""Verdicts per case and metric on the records of base and head. Reads no clock, runs no model."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from statistics import median
@@ -27,7 +27,7 @@ SAMPLED = "latency_s"
 
 
 class Verdict(StrEnum):
-    """What is said of one case and metric."""
+    """The verdict on one case and metric."""
 
     UNCHANGED = "unchanged"
     IMPROVED = "improved"
@@ -45,7 +45,7 @@ class Rules:
     Attributes:
         suite_alarm: chance that any interval of a suite lies wholly above its true ratio. It is
             divided by the number of cases (Bonferroni), which holds however cases depend on each
-            other. It is twice the false alarms that are wanted, for an alarm must clear the band
+            other. It is twice the rate of false alarms aimed at, since an alarm must clear the band
             as well: in simulations that leaves under 1% even at a spread of 4% between processes,
             and half of it would miss one in ten slowdowns of 5% in a single case.
         band: a change this small is none. Two builds of the same code differ by some tenths of a
@@ -53,9 +53,9 @@ class Rules:
             out.
         resolution: a slowdown that "unchanged" excludes. Where the interval reaches further, the
             verdict is inconclusive: the measurement could not have seen what it is there to see.
-        processes: per side, below which nothing is said: with three, Student's t at the level of
-            a suite of four cases is 10, and no slowdown of interest could be shown.
-        resamples: bootstrap replicates; 1000 know the standard error to 2%.
+        processes: per side, below which there is no verdict: with three, Student's t at the level
+            of a suite of four cases is 10, and no slowdown of interest could be shown.
+        resamples: bootstrap replicates; 1000 give the standard error to 2%.
     """
 
     suite_alarm: float = 0.02
@@ -65,7 +65,7 @@ class Rules:
     resamples: int = 1000
 
     def level(self, cases: int) -> float:
-        """Two-sided level of one case's interval in a suite of so many."""
+        """Two-sided level of one case's interval in a suite of ``cases``."""
         return 1 - 2 * self.suite_alarm / max(cases, 1)
 
 
@@ -99,7 +99,7 @@ class Finding:
         metric: as in the records; for an operator whose calls changed "operator_calls:NAME".
         base, head: the exact numbers, or the median of all samples; None where there is none.
         ratio: head over base with its interval; None for exact metrics.
-        reason: what the verdict rests on, where the numbers do not say it.
+        reason: of the verdict, where the numbers do not show it.
     """
 
     case: Case
@@ -148,13 +148,13 @@ def judge(
                     reason="measured at the base alone",
                 )
             )  # fmt: skip
-    findings.sort(key=lambda found: found.metric != SAMPLED)  # stable: order is kept otherwise
-    return [_allowed(found, allowances) for found in findings]
+    findings.sort(key=lambda finding: finding.metric != SAMPLED)  # stable: order is kept otherwise
+    return [_allowed(finding, allowances) for finding in findings]
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
     """0 unchanged or improved, 1 regressed, 3 inconclusive, 4 nothing could be compared."""
-    verdicts = {found.verdict for found in findings}
+    verdicts = {finding.verdict for finding in findings}
     if Verdict.REGRESSED in verdicts:
         return 1
     if not verdicts - {Verdict.NEW, Verdict.GONE}:
@@ -230,16 +230,16 @@ def _labelled(record: Record) -> Mapping[str, float]:
     return dict(zip(record.labels, record.values, strict=True))
 
 
-def _allowed(found: Finding, allowances: Sequence[Allowance]) -> Finding:
+def _allowed(finding: Finding, allowances: Sequence[Allowance]) -> Finding:
     """Turn a regression that is intended into one that is allowed."""
-    if found.verdict is not Verdict.REGRESSED or found.head is None:
-        return found
+    if finding.verdict is not Verdict.REGRESSED or finding.head is None:
+        return finding
     # Of a ratio only what is sure to be there counts, or noise would fail what is allowed.
-    value = found.head if found.ratio is None else found.ratio.low
+    value = finding.head if finding.ratio is None else finding.ratio.low
     for entry in allowances:
-        if value is not None and entry.covers(found.case, found.metric, value):
-            return Finding(**{**vars(found), "verdict": Verdict.ALLOWED, "reason": entry.reason})
-    return found
+        if value is not None and entry.covers(finding.case, finding.metric, value):
+            return replace(finding, verdict=Verdict.ALLOWED, reason=entry.reason)
+    return finding
 
 
 # --- sampled -----------------------------------------------------------------------------------

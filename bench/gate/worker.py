@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 import h2ot_core
+from bench.gate.verdicts import EXACT
 from bench.models import build
 from bench.records.case import Case
-from bench.records.record import Record
-from bench.records.status import excuse
 from bench.timing import clock
 from bench.workers.process import serve
 
@@ -32,20 +31,28 @@ class Measured:
         Raises:
             RuntimeError: if the library of another folder was imported.
         """
-        found = Path(h2ot_core.__file__).resolve().parents[1]
-        if found != Path(root).resolve():
-            raise RuntimeError(f"h2ot_core was found in {found}, not in {root}")
+        imported = Path(h2ot_core.__file__).resolve().parents[1]
+        if imported != Path(root).resolve():
+            raise RuntimeError(f"h2ot_core was found in {imported}, not in {root}")
         self.slowdown = slowdown
         self.passes: dict[str, Callable[[], float]] = {}
         return {}
 
-    def counts(self, case: dict[str, Any]) -> dict[str, Any]:
-        """Parameters, FLOPs and operator calls, as records."""
-        return {"records": [record.to_json() for record in _counts(Case.from_json(case))]}
+    def measure(self, kind: str, case: dict[str, Any]) -> dict[str, Any]:
+        """Records of a case, of kind "counts" or "memory"."""
+        from bench.metrics import counts, runner, training_memory
 
-    def memory(self, case: dict[str, Any]) -> dict[str, Any]:
-        """Estimated training memory, as records."""
-        return {"records": [record.to_json() for record in _memory(Case.from_json(case))]}
+        read = Case.from_json(case)
+        if kind == "counts":
+            metrics = EXACT[:-1]
+            records = runner.records(
+                read,
+                metrics,
+                lambda: [r for r in counts.readings(read, confirm=False) if r.metric in metrics],
+            )
+        else:
+            records = runner.records(read, EXACT[-1:], lambda: training_memory.peak(read))
+        return {"records": [record.to_json() for record in records]}
 
     def time(self, case: dict[str, Any], passes: int) -> dict[str, Any]:
         """Seconds of some forward passes of a model that is built at the case's first request."""
@@ -53,47 +60,6 @@ class Measured:
         if read.key not in self.passes:
             self.passes[read.key] = _timed_pass(read, self.slowdown)
         return {"seconds": [self.passes[read.key]() for _ in range(passes)]}
-
-
-def _counts(case: Case) -> list[Record]:
-    from bench.metrics import flop_counters
-
-    names = {"param_count": "1", "flops_paper": "flop", "flops_full": "flop", "operator_calls": "1"}
-    try:
-        model, x = build.blank_model(case.build_arguments())
-        count = flop_counters.count(model, x)
-    except Exception as error:  # whatever it is, the other cases are counted
-        reason = excuse(error)
-        return [Record(case=case, metric=name, unit="", values=(), **reason) for name in names]
-    parameters = sum(p.numel() for p in model.parameters())
-    calls = sorted(count.calls.items())
-    values: tuple[tuple[float, ...], ...] = (
-        (parameters,), (count.flops_paper,), (count.flops_full,), tuple(n for _, n in calls),
-    )  # fmt: skip
-    return [
-        Record(
-            case=case, metric=name, unit=unit, values=value,
-            labels=tuple(label for label, _ in calls) if name == "operator_calls" else (),
-        )
-        for (name, unit), value in zip(names.items(), values, strict=True)
-    ]  # fmt: skip
-
-
-def _memory(case: Case) -> list[Record]:
-    from bench.metrics import training_memory
-
-    try:
-        readings = training_memory.peak(case)
-    except Exception as error:  # as above
-        name = "training_peak_estimated_bytes"
-        return [Record(case=case, metric=name, unit="", values=(), **excuse(error))]
-    return [
-        Record(
-            case=case, metric=reading.metric, unit=reading.unit, values=reading.values,
-            protocol=reading.protocol,
-        )
-        for reading in readings
-    ]  # fmt: skip
 
 
 def _timed_pass(case: Case, slowdown: float) -> Callable[[], float]:
@@ -117,9 +83,4 @@ def _timed_pass(case: Case, slowdown: float) -> Callable[[], float]:
 
 if __name__ == "__main__":
     measured = Measured()
-    serve(
-        {
-            "begin": measured.begin, "counts": measured.counts, "memory": measured.memory,
-            "time": measured.time,
-        }
-    )  # fmt: skip
+    serve({"begin": measured.begin, "measure": measured.measure, "time": measured.time})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from bench.metrics import flop_counters
@@ -17,36 +19,32 @@ def measure(case: Case, context: Context) -> list[Reading]:
     Raises:
         UncountedOperation, CountersDisagree: see ``bench.metrics.flop_counters``.
     """
+    return readings(case, confirm=True)
+
+
+def readings(case: Case, *, confirm: bool) -> list[Reading]:
+    """As :func:`measure`, without the other counters unless ``confirm``."""
     model, x = build.blank_model(case.build_arguments())
     count = flop_counters.count(model, x)
-    confirmed = flop_counters.cross_check(model, x, count)
-    names = {"torch": torch.__version__.split("+")[0]}
-    protocol = {"counter": "h2ot", "confirmed_by": sorted(confirmed), "batch": 1, **names}
-    modules = sorted(count.modules.items())
-    calls = sorted(count.calls.items())
+    confirmed = flop_counters.cross_check(model, x, count) if confirm else {}
+    protocol = {
+        "counter": "h2ot",
+        "confirmed_by": sorted(confirmed),
+        "batch": 1,
+        "torch": torch.__version__.split("+")[0],
+    }
 
-    def flops(metric: str, items: list[tuple[str, int]]) -> Reading:
-        labels = tuple(name for name, _ in items)
-        values = tuple(value for _, value in items)
-        return Reading(metric=metric, unit="flop", values=values, labels=labels, protocol=protocol)
+    def reading(metric: str, unit: str, counts: Mapping[str, int]) -> Reading:
+        labels, values = tuple(sorted(counts)), tuple(counts[name] for name in sorted(counts))
+        return Reading(metric=metric, unit=unit, values=values, labels=labels, protocol=protocol)
 
+    parameters = (sum(p.numel() for p in model.parameters()),)
     return [
-        Reading(
-            metric="param_count",
-            unit="1",
-            values=(sum(p.numel() for p in model.parameters()),),
-            protocol=protocol,
-        ),
-        flops("flops_paper", [("all", count.flops_paper)]),
-        flops("flops_full", [("all", count.flops_full)]),
-        flops("flops_full_by_kind", sorted(count.full.items())),
-        flops("flops_full_by_section", sorted(count.sections.items())),
-        flops("flops_full_by_module", modules),
-        Reading(
-            metric="operator_calls",
-            unit="1",
-            values=tuple(value for _, value in calls),
-            labels=tuple(name for name, _ in calls),
-            protocol=protocol,
-        ),
+        Reading(metric="param_count", unit="1", values=parameters, protocol=protocol),
+        reading("flops_paper", "flop", {"all": count.flops_paper}),
+        reading("flops_full", "flop", {"all": count.flops_full}),
+        reading("flops_full_by_kind", "flop", count.full),
+        reading("flops_full_by_section", "flop", count.sections),
+        reading("flops_full_by_module", "flop", count.modules),
+        reading("operator_calls", "1", count.calls),
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from bench.metrics.base import Metric
+from bench.metrics.base import Metric, Reading
 from bench.models.context import Context
 from bench.records.case import Case
 from bench.records.record import Record
@@ -24,7 +24,7 @@ def measure(
     quiet: bool,
     group: str = "",
 ) -> None:
-    """Take one metric of every case that lacks it.
+    """Measure one metric of every case that lacks it.
 
     ``group`` sets records apart that are of the same case but of other weights or input.
     """
@@ -34,44 +34,46 @@ def measure(
         if any((case, reading, group, 0) not in store for reading in metric.readings)
     ]
     with progress(metric.title, len(todo), quiet) as tick:
-        for records in _each(metric, todo, context, {**stamp, "group": group}):
-            store.append(records)
-            tick(records[0].case.label)
+        for done in _each(metric, todo, context, {**stamp, "group": group}):
+            store.append(done)
+            tick(done[0].case.label)
 
 
 def _each(
     metric: Metric, cases: Sequence[Case], context: Context, stamp: dict[str, Any]
 ) -> Iterator[list[Record]]:
     """The records of each case as they come, several at a time where the metric allows it."""
+
+    def one(case: Case) -> list[Record]:
+        return records(case, metric.readings, lambda: metric.measure(case, context), **stamp)
+
     if metric.at_once == 1:
-        yield from (_records(metric, case, context, stamp) for case in cases)
+        yield from map(one, cases)
         return
     pool = ThreadPoolExecutor(metric.at_once)
     try:
-        waiting = [pool.submit(_records, metric, case, context, stamp) for case in cases]
+        waiting = [pool.submit(one, case) for case in cases]
         yield from (done.result() for done in as_completed(waiting))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _records(metric: Metric, case: Case, context: Context, stamp: dict[str, Any]) -> list[Record]:
-    """The readings of one case as records, or why there are none."""
+def records(
+    case: Case,
+    metrics: Sequence[str],
+    measure: Callable[[], list[Reading]],
+    **stamp: Any,
+) -> list[Record]:
+    """The readings of one case as records, or why there are none.
+
+    Args:
+        metrics: names of the records of a measurement that fails.
+        measure: gives the readings.
+        stamp: fields of every record.
+    """
     try:
-        readings = metric.measure(case, context)
-    except Exception as error:  # whatever it is, the sweep goes on and the row says why
-        return [
-            Record(case=case, metric=m, unit="", values=(), **excuse(error), **stamp)
-            for m in metric.readings
-        ]
-    return [
-        Record(
-            case=case,
-            metric=reading.metric,
-            unit=reading.unit,
-            values=reading.values,
-            labels=reading.labels,
-            protocol=reading.protocol,
-            **stamp,
-        )
-        for reading in readings
-    ]
+        readings = measure()
+    except Exception as error:  # whatever it is, other cases are measured and the record has it
+        empty: dict[str, Any] = {"unit": "", "values": (), **excuse(error), **stamp}
+        return [Record(case=case, metric=metric, **empty) for metric in metrics]
+    return [Record(case=case, **vars(reading), **stamp) for reading in readings]

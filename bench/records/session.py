@@ -32,12 +32,14 @@ def opened(path: Path) -> Iterator[tuple[Store, dict[str, Any]]]:
 
 
 @contextmanager
-def progress(title: str, total: int, quiet: bool) -> Iterator[Callable[..., None]]:
+def progress(
+    title: str, total: int, quiet: bool, unit: str = "case"
+) -> Iterator[Callable[..., None]]:
     """A progress line with the time left; silent when there is nothing to do."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
     with tqdm(
         total=total, desc=title, disable=quiet or not total, mininterval=interval, file=sys.stderr,
-        dynamic_ncols=True, unit="case",
+        dynamic_ncols=True, unit=unit,
     ) as bar:  # fmt: skip
 
         def tick(label: str, done: float = 1) -> None:

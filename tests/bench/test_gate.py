@@ -563,7 +563,7 @@ def test_an_interruption_leaves_no_worktree(
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exact, "take", interrupted)
+    monkeypatch.setattr(exact, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         regression.run(plan(repository, tmp_path), quiet=True)
     assert worktrees(repository) == 1
