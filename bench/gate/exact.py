@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from bench.records.errors import StoreError, UsageError
 from bench.records.files import folder_digest
 from bench.records.record import Record
 from bench.records.status import Failure
-from bench.records.store import write
 
 Tick = Callable[[str], None]
 
@@ -73,7 +73,10 @@ def _side(
 ) -> list[Record]:
     facts = side.facts(torch.get_num_threads())
     kept = _cache_file(cache, kind, side) if cache is not None and not side.dirty else None
-    records = _read(kept)
+    records: list[Record] = []
+    if kept is not None:
+        with suppress(StoreError):  # missing, or torn by a crash: measured again
+            records = store.read(kept)
     known = {record.case for record in records}
     for case in cases:
         if case in known:
@@ -81,7 +84,9 @@ def _side(
     todo = [case for case in cases if case not in known]
     if todo:
         records += _measured(kind, side, todo, tick)
-        _write(kept, records)
+        if kept is not None:
+            with suppress(OSError):  # without a cache, it is measured again the next time
+                store.write(kept, records)
     return [
         replace(record, environment=facts, session=side.name)
         for record in records
@@ -114,21 +119,3 @@ def _cache_file(cache: Path, kind: str, side: Revision) -> Path:
     harness = folder_digest(HARNESS / "bench")
     versions = f"{here['torch'].partition('+')[0]}-{here['python']}"
     return cache / f"{kind}-{side.commit}-{library}-{harness}-{versions}.jsonl"
-
-
-def _read(path: Path | None) -> list[Record]:
-    if path is None:
-        return []
-    try:
-        return store.read(path)
-    except StoreError:  # missing, or torn by a crash: measured again
-        return []
-
-
-def _write(path: Path | None, records: Sequence[Record]) -> None:
-    if path is None:
-        return
-    try:
-        write(path, records)
-    except OSError:  # a cache that cannot be written is done without
-        return

@@ -1,6 +1,6 @@
-"""Metrics that are taken of one case at a time: one file each, one row each in METRICS.
+"""Metrics of one case at a time: one file each, one row each in METRICS.
 
-Latency is not among them: it is taken of many cases in turn, see ``bench.timing.interleaved``.
+Latency is not among them: it is measured on many cases in turn, see ``bench.timing.interleaved``.
 """
 
 from __future__ import annotations

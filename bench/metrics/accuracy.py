@@ -102,7 +102,7 @@ def accuracy(case: Case, context: Context) -> list[Reading]:
     target = seen.y
     series = (
         mpjpe(poses, target, reduce=False).mean(dim=-1) * 1000,
-        _mpjve(poses, target) * 1000,
+        torch.stack([mpjve(p, t) for p, t in zip(poses, target, strict=True)]) * 1000,
         noise,
     )
     protocol = {
@@ -126,12 +126,8 @@ def accuracy(case: Case, context: Context) -> list[Reading]:
     ]
 
 
-def _mpjve(poses: Tensor, target: Tensor) -> Tensor:
-    return torch.stack([mpjve(p, t) for p, t in zip(poses, target, strict=True)])
-
-
 def mean_pose(case: Case, context: Context) -> list[Reading]:
-    """Error of always predicting the mean pose of the training split: what knowing nothing gives.
+    """Error of always predicting the mean pose of the training split: the score without any input.
 
     Raises:
         NotApplicable: for motion without long enough views.

@@ -26,14 +26,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that is taken of one case at a time.
+    """A metric of one case at a time.
 
     Attributes:
         title: what is measured, for progress lines.
-        readings: names of the readings it gives, unless it fails.
-        measure: takes the case; raises :class:`NotApplicable` for a skipped record,
+        readings: names of its readings.
+        measure: measures a case; raises :class:`NotApplicable` for a skipped record,
             ``torch.OutOfMemoryError`` or ``MemoryError`` for an oom record, ``TimeoutError`` for a
-            timeout record, anything else for a failed one.
+            timeout record, ``Failure`` for one of its own status, anything else for a failed one.
         of: the field of :class:`bench.scenarios.tables.Plan` that lists its cases.
         at_once: how many cases may be measured at the same time; more than one for a metric that
             works in processes of its own and reads no clock.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ import psutil
 from bench.models import build
 from bench.records.case import Case
 
-_MANY = 8  # cases for which starting processes is worth while
+_MANY = 8  # cases from which on starting processes pays off
 
 
 @dataclass(frozen=True)
@@ -32,35 +33,31 @@ def count_all(cases: Iterable[Case]) -> Mapping[Case, Counted]:
     Raises:
         UncountedOperation, CountersDisagree: see ``bench.metrics.flop_counters``.
     """
-    alike: dict[Any, list[Case]] = defaultdict(list)
+    similar: dict[Any, list[Case]] = defaultdict(list)
     for case in dict.fromkeys(cases):
         kind = (case.host, case.prune, case.recover, case.pipeline, case.options)
-        alike[kind].append(case)
+        similar[kind].append(case)
     # The largest first, so that no core is left with one when the others are done.
-    groups = sorted(alike.values(), key=len, reverse=True)
+    groups = sorted(similar.values(), key=len, reverse=True)
     workers = min(len(groups), psutil.cpu_count(logical=False) or 1)
     if workers == 1 or sum(map(len, groups)) < _MANY:
         counted = [_count(group) for group in groups]
     else:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             counted = list(pool.map(_count, groups))
-    return {
-        case: found
-        for group, all_found in zip(groups, counted, strict=True)
-        for case, found in zip(group, all_found, strict=True)
-    }
+    return dict(zip(chain(*groups), chain(*counted), strict=True))
 
 
 def _count(cases: Sequence[Case]) -> list[Counted]:
-    """Cases that differ in their schedules alone; the first is cross-checked."""
+    """Cases that differ only in their schedules; the first is cross-checked."""
     from bench.metrics import flop_counters
 
-    found: list[Counted] = []
+    counted: list[Counted] = []
     for case in cases:
         model, x = build.blank_model(case.build_arguments())
         count = flop_counters.count(model, x)
-        if not found:
+        if not counted:
             flop_counters.cross_check(model, x, count)
         parameters = sum(p.numel() for p in model.parameters())
-        found.append(Counted(parameters, count.flops_paper, count.flops_full))
-    return found
+        counted.append(Counted(parameters, count.flops_paper, count.flops_full))
+    return counted

@@ -1,16 +1,16 @@
 """Energy per output frame beyond idling, from counters of the hardware, through Zeus.
 
-Taken by ``python -m bench energy``, not with every sweep: it needs seconds per case and the extra
+By ``python -m bench energy``, not in every sweep: it needs seconds per case and the extra
 ``energy`` (the package ``zeus`` of ML.ENERGY). On a GPU the counter is NVML's of the device
 (Volta or newer), updated every 20 to 100 ms; on a CPU it is RAPL's of all packages, which needs the
-right to read it. A window that holds few updates of its counter says little of what ran in it: the
-energy of up to one update is missed at either end, so that with ten of them 10% may be.
+right to read it. A window with few updates of its counter says little: the energy of up to one
+update is missed at either end, so that with ten of them 10% may be missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,9 +21,10 @@ from bench.metrics.base import Metric, NotApplicable, Reading
 from bench.models.build import measured_model, require_device
 from bench.models.context import Context
 from bench.records.case import Case
+from bench.records.environment import version
 from bench.timing import clock
 
-FEWEST_UPDATES = 10
+MIN_UPDATES = 10
 WINDOWS = 3  # each idle, then at work
 IDLE_S = 2.0
 WORK_S = 5.0
@@ -41,7 +42,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
 
     Raises:
         NotApplicable: without Zeus, a counter, or enough updates of it within a window; or if
-            working took no more than idling.
+            working needed no more than idling.
     """
     require_device(case)
     counter = Counter(open_monitor(case.device), case.device)
@@ -55,8 +56,8 @@ def measure(case: Case, context: Context) -> list[Reading]:
         beyond = work.joules - idle.watts * work.seconds
         if beyond <= 0:
             raise NotApplicable(
-                f"working took {work.watts:.3g} W and idling {idle.watts:.3g} W, so nothing can "
-                f"be said of what the model takes; stop what else runs on this machine"
+                f"working took {work.watts:.3g} W and idling {idle.watts:.3g} W, so that "
+                f"the model's energy is not measurable; stop what else runs on this machine"
             )
         frames = work.runs * case.batch * (case.frames if case.pipeline == "seq2seq" else 1)
         values.append(beyond / frames)
@@ -65,7 +66,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
         passes.append(work.runs)
     protocol = {
         "counter": counter.name,
-        "zeus": _version(),
+        "zeus": version("zeus"),
         "idle_w": idle_w,
         "updates": updates,
         "passes": passes,
@@ -98,18 +99,25 @@ def open_monitor(device: str) -> Any:
     return ZeusMonitor(gpu_indices=[])
 
 
+@dataclass(frozen=True)
 class Window:
-    """What one window held.
+    """One window.
 
     Attributes:
-        seconds, joules, watts: of the window.
+        seconds, joules: of the window.
         updates: how often the counter was seen to change.
         runs: how often the work was done.
     """
 
-    def __init__(self, seconds: float, joules: float, updates: int, runs: int) -> None:
-        self.seconds, self.joules, self.updates, self.runs = seconds, joules, updates, runs
-        self.watts = joules / seconds
+    seconds: float
+    joules: float
+    updates: int
+    runs: int
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return self.joules / self.seconds
 
 
 class Counter:
@@ -138,7 +146,7 @@ class Counter:
         self.name = "NVML, GPU" if self._cuda else "RAPL, CPU packages"
 
     def window(self, name: str, work: Callable[[], object], at_least_s: float) -> Window:
-        """Repeat some work for a while and tell what it took.
+        """Repeat some work for a while and measure its energy.
 
         Updates are looked for after every repetition, and the window goes on for up to six times
         as long while too few were seen.
@@ -150,7 +158,7 @@ class Counter:
         begin, before = clock.now(), self._read()
         updates = runs = 0
         while (spent := clock.now() - begin) < at_least_s or (
-            updates < FEWEST_UPDATES and spent < LONGER * at_least_s
+            updates < MIN_UPDATES and spent < LONGER * at_least_s
         ):
             work()
             runs += 1
@@ -159,13 +167,13 @@ class Counter:
             before = now
         result = self._monitor.end_window(name)
         energy = result.gpu_energy if self._cuda else result.cpu_energy or {}
-        found = Window(result.time, sum(energy.values()), updates, runs)
-        if updates < FEWEST_UPDATES:
+        window = Window(result.time, sum(energy.values()), updates, runs)
+        if updates < MIN_UPDATES:
             raise NotApplicable(
                 f"the energy counter was updated {updates} times in a window of "
-                f"{found.seconds:.3g} s ({name}); at least {FEWEST_UPDATES} are needed"
+                f"{window.seconds:.3g} s ({name}); at least {MIN_UPDATES} are needed"
             )
-        return found
+        return window
 
     def _read(self) -> tuple[float, ...]:
         """Millijoules since some moment, per counter."""
@@ -175,13 +183,6 @@ class Counter:
 
 def _sleep() -> None:
     clock.wait_until(clock.now() + _POLL_S)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("zeus")
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def _work(case: Case, context: Context) -> Callable[[], Tensor]:

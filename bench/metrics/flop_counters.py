@@ -44,7 +44,7 @@ aten = torch.ops.aten
 
 
 class UncountedOperation(UsageError):
-    """The model ran an operation that no table says how to count."""
+    """The model ran an operation that is in no table."""
 
 
 class CountersDisagree(UsageError):
@@ -166,7 +166,7 @@ class _Dispatched(TorchDispatchMode):
 
 
 class _Fused(TorchFunctionMode):
-    """Sees layers before they are taken apart, so that they count alike on every device."""
+    """Sees layers before they are decomposed, so that they count the same on every device."""
 
     def __init__(self, owner: _Full) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class _Fused(TorchFunctionMode):
 
 
 class _Full:
-    """Counts flops_full; is also the probe that tells which section runs."""
+    """Counts flops_full; it is also the probe that knows which section runs."""
 
     def __init__(self, count: Count) -> None:
         self.count = count
@@ -251,7 +251,7 @@ class _Full:
             self._element(_PER_INPUT[op] * args[0].numel())
         elif op not in _FREE:
             raise UncountedOperation(
-                f"no table says how many operations {func} is; add it to PRODUCTS, _PER_OUTPUT, "
+                f"{func} is in no table of operation counts; add it to PRODUCTS, _PER_OUTPUT, "
                 f"_PER_INPUT or _FREE in bench/metrics/flop_counters.py (it ran in "
                 f"{self.module or 'the model'})"
             )
@@ -360,13 +360,13 @@ def count(model: h2ot_core.Hourglass, x: Tensor) -> Count:
 
 
 def cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str, int]:
-    """Hold our counts against torch's, fvcore's and thop's, each in the part that it can see.
+    """Compare our counts with those of torch, fvcore and thop, each in the part that it can see.
 
-    Torch's FlopCounterMode counts every product but distance matrices; fvcore the same, once told
-    what fused attention is; thop linear and convolution layers.
+    Torch's FlopCounterMode counts every product but distance matrices; fvcore the same, with a
+    rule for fused attention; thop linear and convolution layers.
 
     Returns:
-        Counter name to the FLOPs that it found and we confirmed.
+        Counter to the FLOPs that it counts and we confirm.
 
     Raises:
         CountersDisagree: naming both numbers.
@@ -386,7 +386,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
     with torch.no_grad():
         with SkipNorms(), FlopCounterMode(display=False) as counter:
             model(x)
-        found = {"torch": counter.get_total_flops()}
+        counts = {"torch": counter.get_total_flops()}
 
         analysis = FlopCountAnalysis(*_traceable(model, x))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -395,7 +395,7 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
         with SkipNorms():
             by_operator = analysis.by_operator()
         names = ("linear", "conv", "matmul", "bmm", "addmm", "einsum", "attention")
-        found["fvcore"] = 2 * sum(int(by_operator.get(name, 0)) for name in names)
+        counts["fvcore"] = 2 * sum(int(by_operator.get(name, 0)) for name in names)
 
         ignore = {
             kind: _ignored for kind in (nn.LayerNorm, nn.BatchNorm1d, nn.GELU, nn.Tanh, nn.Identity)
@@ -403,15 +403,15 @@ def _cross_check(model: h2ot_core.Hourglass, x: Tensor, ours: Count) -> dict[str
         scratch = copy.deepcopy(model)  # thop leaves its sums behind
         with SkipNorms():
             macs, _ = thop.profile(scratch, inputs=(x,), custom_ops=ignore, verbose=False)
-        found["thop"] = 2 * int(macs)
-    wanted = {"torch": products, "fvcore": products, "thop": layers}
-    for name, flops in found.items():
-        if flops != wanted[name]:
+        counts["thop"] = 2 * int(macs)
+    ours_by_counter = {"torch": products, "fvcore": products, "thop": layers}
+    for name, flops in counts.items():
+        if flops != ours_by_counter[name]:
             raise CountersDisagree(
                 f"{name} counts {flops} FLOPs of products in {model.extra_repr()}, we count "
-                f"{wanted[name]}; an operation is missed or counted twice."
+                f"{ours_by_counter[name]}; an operation is missed or counted twice."
             )
-    return found
+    return counts
 
 
 def _traceable(model: h2ot_core.Hourglass, x: Tensor) -> tuple[h2ot_core.Hourglass, Tensor]:

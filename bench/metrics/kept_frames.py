@@ -23,9 +23,9 @@ from h2ot_core.prune.base import AbstractPruner, Signals
 
 WINDOWS = 140  # of Figure 7, each one frame after the one before
 SEQUENCES = 3  # of Figure 10
-EXCERPT = 18  # frames drawn of each sequence; steps of 16, say, would fall on kept ones alone
+EXCERPT = 18  # frames drawn of each sequence; with steps of 16 all would be kept ones
 
-_BATCH = 2  # windows per forward pass: more take longer each, for want of cache
+_BATCH = 2  # windows per forward pass: more are slower each, since they leave the cache
 _STRIDE = 50  # frames between the places at which a stretch is looked for
 # The choice of these pruners depends on weights.
 _LEARNED = ("keys", "attention")
@@ -63,7 +63,7 @@ def skeletons(case: Case, context: Context) -> list[Reading]:
     """Detected 2D and true 3D poses of an excerpt of three sequences, and which are kept.
 
     The sequences are the liveliest windows of the three liveliest activities. The model's own
-    3D poses would say nothing, as its weights are not trained.
+    3D poses are meaningless, since its weights are not trained.
 
     Raises:
         NotApplicable: without a pruner, or if there are not three activities to choose from.
@@ -105,7 +105,7 @@ def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
     Args:
         case: its device and dtype are not used: the choice is made on the CPU in float32.
         x: (B, F, J, C_in), normalised 2D poses.
-        trunk: gives the weights; None means random ones.
+        trunk: source of the weights; None means random ones.
 
     Returns:
         (B, r_M) int64, increasing in every row.
@@ -134,7 +134,7 @@ def learned(case: Case) -> bool:
 
 
 def _trained(case: Case, trunk: Trunk | None = None) -> str:
-    """What is to be said of the weights."""
+    """The weights, for the protocol."""
     if trunk is not None:
         return f"trunk {trunk.digest}"
     if learned(case):

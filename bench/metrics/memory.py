@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def forget_peak() -> bool:
@@ -30,23 +31,25 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def device_used_bytes() -> int:
-    """Memory of the first GPU in use by anyone, in bytes, as NVML says."""
+def _device() -> tuple[Any, Any]:
+    """NVML, and its handle of the first GPU."""
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+
+
+def device_used_bytes() -> int:
+    """Memory of the first GPU that all processes use, in bytes, by NVML."""
+    nvml, handle = _device()
+    return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
 
 
 def device_process_bytes() -> int:
     """Memory that NVML attributes to this process, context included.
 
-    0 where it does not know the process, as in a container with process ids of its own.
+    0 where NVML does not know the process, as in a container with its own process ids.
     """
-    import pynvml
-
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    nvml, handle = _device()
+    processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     return next((int(p.usedGpuMemory or 0) for p in processes if p.pid == os.getpid()), 0)

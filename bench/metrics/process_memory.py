@@ -1,8 +1,8 @@
 """Peak memory of a process that does nothing but one forward pass.
 
-Four numbers go by the name of memory, each larger than the one before on a GPU; :data:`KINDS` says
-what each holds. On a CPU there is one, of the process. A minimum for a GPU is the device's; what a
-change of the model does shows best in what is allocated.
+Four numbers are called memory, on a GPU each larger than the one before; :data:`KINDS` defines
+them. On a CPU there is one, of the process. The device's is what a GPU must have; the allocated one
+shows best what a change of the model does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
 
 
 def worker(case: Case) -> dict[str, Any]:
-    """In the fresh process: one forward pass, and what it took."""
+    """In the fresh process: the peaks of one forward pass."""
     import torch
 
     from bench.models.build import measured_model
@@ -68,12 +68,11 @@ def worker(case: Case) -> dict[str, Any]:
         clock.synchronise(x.device)
         peaks["inference_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
         peaks["inference_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
-        # The allocator gives nothing back in one pass, so what is held now is the peak.
-        held = memory.device_process_bytes()
-        whole = memory.device_used_bytes() - before
-        peaks["inference_device_peak_bytes"] = held or whole
+        # The allocator returns nothing within one pass, so that the present use is the peak.
+        own = memory.device_process_bytes()
+        peaks["inference_device_peak_bytes"] = own or memory.device_used_bytes() - before
         peaks["device_source"] = (
-            "NVML, this process" if held else "NVML, whole device less what was used before"
+            "NVML, this process" if own else "NVML, whole device less what was used before"
         )
     return peaks
 

@@ -68,7 +68,7 @@ def records(
 
     Args:
         metrics: names of the records of a measurement that fails.
-        measure: gives the readings.
+        measure: called for the readings.
         stamp: fields of every record.
     """
     try:

@@ -22,7 +22,7 @@ BATCH = 4  # Table 1
 
 
 class _Trained(nn.Module):
-    """A model that puts out what it is trained on; the tracker follows calls of modules alone."""
+    """A model whose output is what it is trained on; the tracker follows calls of modules only."""
 
     def __init__(self, model: h2ot_core.Hourglass) -> None:
         super().__init__()
@@ -35,13 +35,17 @@ class _Trained(nn.Module):
 
 
 class _Tracker(MemTracker):
-    """Keeps the peak of the whole step alone.
+    """Keeps only the peak of the step.
 
     The peaks of every module, which nothing here reads, are most of the work: a copy per operator
-    and active module, minutes for a deep host.
+    and active module, minutes for a deep host. In a release without these private names the
+    tracker works as it is, only slower.
     """
 
     def _update_peak_stats(self, peak_state: Any) -> None:
+        if not all(hasattr(self, name) for name in ("_curr_mem_snap", "_peak_mem_snap")):
+            super()._update_peak_stats(peak_state)
+            return
         for device, now in self._curr_mem_snap.items():
             if self._peak_mem.get(device, 0) < now["Total"]:
                 self._peak_mem[device] = now["Total"]
@@ -60,7 +64,7 @@ def of_step(
     optimiser = torch.optim.AdamW(trained.parameters())
     for parameter in trained.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step()  # its state exists from the second step on, which is the one to know
+    optimiser.step()  # its state exists from the second step on, which is the one to measure
     optimiser.zero_grad()
     tracker = _Tracker()
     tracker.track_external(trained, optimiser, x, target)

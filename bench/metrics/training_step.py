@@ -28,7 +28,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     epoch = HOSTS[case.host].epoch
     if epoch is None:
         raise NotApplicable(f"the paper does not train {case.host} at batch {BATCH}")
-    taken = isolated.call("bench.metrics.training_step", case)
+    measured = isolated.call("bench.metrics.training_step", case)
     stride, copies = epoch
     steps = _FRAMES // stride * copies // BATCH
     protocol = {
@@ -38,7 +38,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
         "steps_per_epoch": steps,
         "epoch": f"{_FRAMES} frames of Human3.6M, clips every {stride}, {copies}x, batch {BATCH}",
     }
-    seconds = taken.pop("training_step_s")
+    seconds = measured.pop("training_step_s")
     readings = [
         Reading(metric="training_step_s", unit="s", values=tuple(seconds), protocol=protocol),
         Reading(
@@ -50,7 +50,7 @@ def measure(case: Case, context: Context) -> list[Reading]:
     ]
     readings += [
         Reading(metric=name, unit="B", values=(value,), protocol=protocol)
-        for name, value in taken.items()
+        for name, value in measured.items()
     ]
     return readings
 
@@ -87,14 +87,14 @@ def worker(case: Case) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     memory.forget_peak()
     seconds = [clock.time_call(step, device) for _ in range(_STEPS[case.device])]
-    taken: dict[str, Any] = {"training_step_s": seconds}
+    measured: dict[str, Any] = {"training_step_s": seconds}
     if case.device == "cuda":
-        taken["training_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
-        taken["training_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
-        taken["training_device_process_bytes"] = memory.device_process_bytes()
+        measured["training_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
+        measured["training_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
+        measured["training_device_process_bytes"] = memory.device_process_bytes()
     else:
-        taken["training_process_peak_bytes"] = memory.peak()
-    return taken
+        measured["training_process_peak_bytes"] = memory.peak()
+    return measured
 
 
 if __name__ == "__main__":

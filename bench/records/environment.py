@@ -48,18 +48,19 @@ def environment(threads: int) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "threads": threads,
         "python": platform.python_version(),
-        **{name: _version(name) for name in _PACKAGES},
+        **{name: version(name) for name in _PACKAGES},
         **_gpu(),
         **{name: os.environ[name] for name in _MEMORY if os.environ.get(name)},
         "code": folder_digest(*(_ROOT / name for name in _MEASURED), suffixes=(".py", ".csv")),
     }
     facts["fingerprint"] = text_digest(repr(sorted(facts.items())))
-    facts["h2ot"] = _version("h2ot")
+    facts["h2ot"] = version("h2ot")
     facts["commit"], facts["dirty"] = git.commit(_ROOT) or ("", None)
     return facts
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed package, or "absent"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -327,20 +327,19 @@ class _Log:
         return any(p["ended"] != "budget" or p["budget_s"] >= sampling.budget_s for p in ends)
 
 
-class Process:
+class Process(WorkerProcess):
     """The worker of a case: a process of its own."""
 
     def __init__(self, case: Case, inputs: Path, sampling: Sampling) -> None:
+        super().__init__("bench.timing.worker", timeout_s=sampling.timeout_s)
         self._facts: dict[str, Any] = {}
-        self._process = WorkerProcess("bench.timing.worker", timeout_s=sampling.timeout_s)
-        self._process.send(
+        self.send(
             "build",
             case=case.to_json(),
             inputs=str(inputs),
             threads=case.threads or torch.get_num_threads(),
             flush=sampling.flush_l2,
         )
-        self.close = self._process.close
 
     def ready(self) -> None:
         """Wait until the model is built.
@@ -349,7 +348,7 @@ class Process:
             Failure: if it cannot be built.
         """
         if not self._facts:
-            self._facts = self._process.receive()["facts"]
+            self._facts = self.receive()["facts"]
 
     def trial(self, number: int, *, at_least_s: float, at_most: int, discarded: int = 0) -> Trial:
         """Measure samples.
@@ -357,16 +356,11 @@ class Process:
         Raises:
             Failure: if the process fails, dies, or does not answer in time.
         """
-        found = self._process.call(
+        answer = self.call(
             "trial", number=number, at_least_s=at_least_s, at_most=at_most, discarded=discarded
         )
-        readings = found.pop("readings")
-        return Trial(readings, {**self._facts, **found, "unheeded": discarded})
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+        readings = answer.pop("readings")
+        return Trial(readings, {**self._facts, **answer, "unheeded": discarded})
 
 
 class _Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ Array = npt.NDArray[np.float64]
 MIN_SAMPLES = 6
 """Samples below which no interval is claimed: the range of five covers the median with 93.8%."""
 
-# Serial correlation beyond these is taken for chance; it may be negative, or a series without any
-# would on average be judged to have some.
+# Serial correlation beyond these counts as chance. It may be negative; otherwise a series without
+# any would on average appear to have some.
 _CORRELATION = (-0.3, 0.95)
 _LAGS = np.arange(1, 200)
 _MAD_LIMIT = 14.8  # as hyperfine: 10 standard deviations of a normal series
@@ -51,12 +51,12 @@ class Estimate:
 def median_interval(values: Sequence[float], *, level: float = 0.95) -> Estimate:
     """The median of a series and its interval, which allows for serial correlation.
 
-    Order statistics of as many samples as the series is worth: n over the factor by which the
+    Order statistics of the effective number of samples: n over the factor by which the
     correlation of neighbours (fitted as first order, on normal scores) inflates the variance of a
-    median. Where it is worth fewer than six, the interval is the whole range.
+    median. Where that is fewer than six, the interval is the full range.
 
     Args:
-        values: (n,), in the order they were taken.
+        values: (n,), in the order of measurement.
         level: of the interval.
 
     Returns:
@@ -85,9 +85,9 @@ def _inflation(x: Array) -> float:
     power = float(scores @ scores)
     if power == 0:  # all equal
         return 1.0
-    found = float(scores[1:] @ scores[:-1]) / power
-    found = (n * found + 1) / (n - 5)  # a short series looks less correlated than it is
-    correlation = min(max(found, _CORRELATION[0]), _CORRELATION[1])
+    sample = float(scores[1:] @ scores[:-1]) / power
+    unbiased = (n * sample + 1) / (n - 5)  # a short series looks less correlated than it is
+    correlation = min(max(unbiased, _CORRELATION[0]), _CORRELATION[1])
     # Being above the median is a yes or no, correlated less than the values are.
     return 1 + 4 / math.pi * float(np.arcsin(correlation**_LAGS).sum())
 
@@ -151,11 +151,11 @@ def outliers(values: Sequence[float]) -> npt.NDArray[np.bool_]:
 def interleaved_ratio(
     base: Sequence[float], other: Sequence[float], *, level: float = 0.95
 ) -> Estimate:
-    """The ratio other / base of two series taken in turn, base first, other twice, base twice, ...
+    """The ratio other / base of two series measured in turn: base, other twice, base twice, ...
 
     The median over turns of the ratio within a turn. Even turns (the first is 0) begin with base
     and odd ones with other, so that a drifting machine moves the two kinds apart by as much in
-    either direction; the difference between the kinds is taken out.
+    either direction; the difference between the kinds is removed.
 
     Args:
         base, other: (n,), one value per turn.
@@ -179,7 +179,7 @@ def interleaved_ratio(
 def rounds_ratio(
     base: Mapping[int, float], other: Mapping[int, float], *, level: float = 0.95
 ) -> Estimate | None:
-    """The ratio other / base of two series taken in rounds, forwards and backwards by turns.
+    """The ratio other / base of two series measured in rounds, alternately forwards and backwards.
 
     Args:
         base, other: round to its value; only rounds that both have are compared, and of those only
@@ -316,8 +316,8 @@ def proportion_bounds(hits: int, trials: int, *, level: float = 0.95) -> tuple[f
     Raises:
         ValueError: unless 0 <= hits <= trials and there is a trial.
     """
-    found: Any = scipy.stats.binomtest(hits, trials).proportion_ci(level, method="exact")
-    return float(found.low), float(found.high)
+    interval: Any = scipy.stats.binomtest(hits, trials).proportion_ci(level, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def _finite(values: Sequence[float]) -> Array:
@@ -335,16 +335,16 @@ def _logs(values: Sequence[float]) -> Array:
     return logs
 
 
-def _exponential(found: Estimate) -> Estimate:
+def _exponential(log: Estimate) -> Estimate:
     """An estimate of a logarithm as one of the number itself."""
-    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
-    return Estimate(value=math.exp(found.value), low=low, high=high, level=found.level, n=found.n)
+    low, high = (None if end is None else math.exp(end) for end in (log.low, log.high))
+    return replace(log, value=math.exp(log.value), low=low, high=high)
 
 
 def paired(
     base: Mapping[int, tuple[str, float]], other: Mapping[int, tuple[str, float]]
 ) -> Iterator[dict[int, float]]:
-    """Of two series by round, the values of rounds that one session took of both."""
+    """The values of two series by round, in rounds where one session measured both."""
     both = [number for number in base if number in other and base[number][0] == other[number][0]]
     for series in (base, other):
         yield {number: series[number][1] for number in both}

@@ -1,4 +1,4 @@
-"""Published repositories: how to tell one from its files, and how to make and call its models.
+"""Published repositories: how to recognise one by its files, and how to build and call its models.
 
 One row of PEERS per repository, one row of its ``models`` per host and scheme. Nothing of theirs
 is held here but names and arguments, read at the commits below.
@@ -35,12 +35,12 @@ class Model:
 
     Attributes:
         module: to import from the checkout.
-        make: from the imported module and the sizes to a model with untold weights. It maps
+        make: from the imported module and the sizes to a model with any weights. It maps
             (B, F, J, C_in) to (B, F, J, 3), or to (B, r, J, 3) of the kept frames where only the
             centre is wanted, alone or as the first of a tuple.
-        free: sizes that the published code lets its user choose; the others stand in its text.
+        free: sizes that are arguments of the published code; the others are constants in it.
         sizes: published sizes that are not the defaults of ``h2ot_core.build``.
-        double: whether outputs are held together in float64. TPC ranks frames by distances, and
+        double: whether outputs are compared in float64. TPC ranks frames by distances, and
             the graph of MotionAGFormer joins them by similarities; consecutive frames of motion
             are so alike that rounding to float32 decides between some, and not even the published
             code would agree with itself in another order of summation.
@@ -67,7 +67,7 @@ class Peer:
 
 
 def _namespace(sizes: Sizes) -> SimpleNamespace:
-    """The argument object of HoT and MHFormer, with every name that one of their models reads."""
+    """The argument object of HoT and MHFormer, with every name that a model of theirs reads."""
     frames, width = sizes["frames"], sizes["width"]
     r, b = sizes["r"], sizes["b"]
     return SimpleNamespace(
@@ -78,40 +78,36 @@ def _namespace(sizes: Sizes) -> SimpleNamespace:
 
 
 def _by_namespace(module: ModuleType, sizes: Sizes) -> nn.Module:
-    model: nn.Module = module.Model(_namespace(sizes))
-    return model
+    return module.Model(_namespace(sizes))
 
 
 def _mixste(module: ModuleType, sizes: Sizes) -> nn.Module:
     width = sizes["width"]
-    model: nn.Module = module.MixSTE2(
+    return module.MixSTE2(
         num_frame=sizes["frames"], num_joints=sizes["joints"], in_chans=2, embed_dim_ratio=width,
         depth=sizes["depth"], num_heads=sizes["heads"],
         mlp_ratio=(sizes["mlp_hidden"] or 2 * width) / width, qkv_bias=True, qk_scale=None,
         drop_path_rate=0,
     )  # fmt: skip
-    return model
 
 
 def _motionbert(module: ModuleType, sizes: Sizes) -> nn.Module:
     width = sizes["width"]
-    model: nn.Module = module.DSTformer(
+    return module.DSTformer(
         dim_in=3, dim_out=3, dim_feat=width, dim_rep=sizes["rep_width"], depth=sizes["depth"],
         num_heads=sizes["heads"], mlp_ratio=(sizes["mlp_hidden"] or 4 * width) / width,
         norm_layer=partial(nn.LayerNorm, eps=1e-6), maxlen=sizes["frames"],
         num_joints=sizes["joints"],
     )  # fmt: skip
-    return model
 
 
 def _motionagformer(module: ModuleType, sizes: Sizes) -> nn.Module:
     width = sizes["width"]
-    model: nn.Module = module.MotionAGFormer(
+    return module.MotionAGFormer(
         n_layers=sizes["depth"], dim_in=3, dim_feat=width, dim_rep=sizes["rep_width"],
         mlp_ratio=(sizes["mlp_hidden"] or 4 * width) / width, num_heads=sizes["heads"],
         neighbour_num=sizes["neighbours"], n_frames=sizes["frames"],
     )  # fmt: skip
-    return model
 
 
 def _hot(module: str, *free: str, sizes: Sizes | None = None, double: bool = False) -> Model:
@@ -196,7 +192,7 @@ def recognise(folder: Path) -> str:
 
 
 def choose(name: str, host: str | None, scheme: str | None) -> tuple[str, str]:
-    """Host and scheme of a repository, its first that fits where one is not given.
+    """Host and scheme of a repository: the first that matches the arguments.
 
     Raises:
         UsageError: if it has no such model.
@@ -209,24 +205,24 @@ def choose(name: str, host: str | None, scheme: str | None) -> tuple[str, str]:
     raise UsageError(f"{name} has no host {host!r} with scheme {scheme!r}; it has {have}")
 
 
-def check_sizes(name: str, model: Model, given: Sizes, published: Sizes) -> None:
-    """Refuse sizes that the published code does not let its user choose.
+def check_sizes(name: str, model: Model, sizes: Sizes, published: Sizes) -> None:
+    """Refuse sizes that are constants of the published code.
 
     Args:
         name: of the repository.
         model: its model.
-        given: asked for.
+        sizes: requested.
         published: as the code has them.
 
     Raises:
-        UsageError: naming the first that cannot be.
+        UsageError: naming the first.
     """
-    for size, value in given.items():
+    for size, value in sizes.items():
         if size not in model.free and value != published.get(size):
             can = ", ".join(model.free) or "none"
             raise UsageError(
-                f"{size} = {value} cannot be had from {name}: {model.module} has "
-                f"{published.get(size)} in its text; sizes to choose there: {can}"
+                f"{name} has no {size} = {value}: in {model.module} it is the constant "
+                f"{published.get(size)}; sizes to choose there: {can}"
             )
 
 

@@ -1,10 +1,10 @@
-"""Give both sides the same weights and input, hold their outputs together, time them in turn."""
+"""Run both sides on the same weights and input, compare their outputs, time them in turn."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -34,7 +34,7 @@ STEP = "peer_training_step_s"
 MEMORY = "peer_training_peak_estimated_bytes"
 ALLOCATED = "peer_training_peak_allocated_bytes"
 _TIMEOUT_S = 3600.0  # of one answer
-_MOST = 0.99  # of the elements
+_QUANTILE = 0.99
 LIMIT = 1e-4
 """Of the difference between outputs, as a share of the largest output."""
 
@@ -73,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far two outputs are apart, as shares of the largest element of ours.
+    """Difference of two outputs, as shares of the largest element of ours.
 
     Attributes:
         largest: of all elements in float32.
@@ -81,8 +81,8 @@ class Difference:
         double: the largest in float64, where that is what counts, or None.
         nudged: in that case, how far the published code is from itself in float32 when the last bit
             of its input changes; a quantile of 99% as well.
-        uniform: in that case, the quantile of 99% in float32 where both are given uniform noise
-            instead of motion, in which no two frames are nearly alike.
+        uniform: in that case, the quantile of 99% in float32 on uniform noise instead of motion,
+            in which no two frames are nearly equal.
         runtime: largest and mean distance of our runtime's output from ours in eager float32, where
             another runtime is timed.
     """
@@ -107,7 +107,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was found.
+    """The result of a comparison.
 
     Attributes:
         peer: name of the repository.
@@ -115,7 +115,7 @@ class Result:
         case: our side.
         difference: of the outputs.
         peer_s, ours_s: per turn, the median of its samples in seconds; empty where the outputs
-            do not agree, since the speed of another computation says nothing.
+            do not agree, since the speed of another computation is no comparison.
         ratio: peer over ours, above 1 where ours is faster.
         peer_bytes, ours_bytes: estimated peak memory of a training step, where that was compared.
         peer_allocated, ours_allocated: the same as a GPU's allocator counted it.
@@ -144,7 +144,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         tick: called after each turn with its number.
 
     Raises:
-        UsageError: if the folder is no known checkout, the configuration cannot be had from it,
+        UsageError: if the folder is no known checkout, it has no such configuration,
             or one side cannot be built or run.
     """
     name = adapters.recognise(job.folder)
@@ -155,7 +155,7 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
     model = blank_model(arguments)[0]
     case = _case(job, model, host)
     if job.threads:
-        torch.set_num_threads(job.threads)  # what the records say of this process holds for all
+        torch.set_num_threads(job.threads)  # the records' environment is that of this process
     with tempfile.TemporaryDirectory(prefix="h2ot-peer-") as text, ExitStack() as stack:
         folder = Path(text)
         setup: dict[str, Any] = {
@@ -169,11 +169,13 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
         save_file(inputs.weights(model), setup["weights"])
         save_file(inputs.inputs(model, job.motion, job.batch), setup["inputs"])
         theirs, ours = (
-            stack.enter_context(closing(Side(title, {**setup, "side": side}, folder)))
+            stack.enter_context(Side(title, {**setup, "side": side}, folder))
             for title, side in ((name, "peer"), ("ours", "ours"))
         )
-        for one in (theirs, ours):
-            one.ready()
+        versions = {
+            side: process.receive()["versions"]
+            for side, process in (("peer", theirs), ("ours", ours))
+        }
         difference = _difference(theirs, ours, folder, double=entry.double)
         if difference.agrees and job.runtime != "eager":
             moved = ours.call("moved")
@@ -184,7 +186,6 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
             if job.training and difference.agrees
         ]
         turns, allocated = _turns(theirs, ours, job, tick) if difference.agrees else ([], {})
-        versions = {"peer": theirs.versions, "ours": ours.versions}
     peer_s = tuple(median(peer) for peer, _ in turns)
     ours_s = tuple(median(own) for _, own in turns)
     result = Result(
@@ -199,50 +200,32 @@ def compare(job: Job, *, tick: Callable[[int], None] = lambda _: None) -> Result
     return result
 
 
-class Side:
-    """The process of one side.
+class Side(WorkerProcess):
+    """The process of one side; its first answer has the versions of its packages.
 
     Args:
         name: for messages.
         setup: what to build, as :mod:`bench.scenarios.peer.worker` reads it.
         folder: where the process runs.
-
-    Attributes:
-        name: as above.
-        versions: package to version, as that process imports them.
     """
 
     def __init__(self, name: str, setup: Mapping[str, Any], folder: Path) -> None:
         self.name = name
-        self.versions: dict[str, str] = {}
-        self._process = WorkerProcess(
+        super().__init__(
             "bench.scenarios.peer.worker", cwd=folder, timeout_s=_TIMEOUT_S,
             # The checkout is the user's: nothing is written there, compiled files included.
             env={"PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
-        self._process.send("build", setup=setup)
-        self.close = self._process.close
+        self.send("build", setup=setup)
 
-    def ready(self) -> None:
-        """Wait until the model is built.
-
-        Raises:
-            UsageError: if it cannot be built there.
-        """
-        self.versions = self._receive()["versions"]
-
-    def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer.
+    def receive(self) -> dict[str, Any]:
+        """Wait for the next answer.
 
         Raises:
             UsageError: if the process could not do it, or ended.
         """
-        self._process.send(do, **arguments)
-        return self._receive()
-
-    def _receive(self) -> dict[str, Any]:
         try:
-            return self._process.receive()
+            return super().receive()
         except Failure as failure:
             raise UsageError(f"{self.name}: {failure}") from None
 
@@ -250,10 +233,10 @@ class Side:
 def _check(
     name: str, entry: adapters.Model, sizes: Mapping[str, Any], host: str, scheme: str
 ) -> None:
-    """Hold what was asked for against what the published code lets its user choose."""
+    """Check the requested sizes against those of the published code."""
     published = _sizes(blank_model({"host": host, "scheme": scheme, **entry.sizes})[0])
-    asked = {key: tuple(v) if isinstance(v, list) else v for key, v in sizes.items()}
-    adapters.check_sizes(name, entry, asked, published)
+    requested = {key: tuple(v) if isinstance(v, list) else v for key, v in sizes.items()}
+    adapters.check_sizes(name, entry, requested, published)
 
 
 def _sizes(model: h2ot_core.Hourglass) -> dict[str, Any]:
@@ -282,15 +265,17 @@ def _difference(theirs: Side, ours: Side, folder: Path, *, double: bool) -> Diff
             "another version than those in bench/scenarios/peer/adapters.py"
         )
     single = _shares(peer, own)
-    found = Difference(largest=float(single.max()), quantile=_most(single))
+    difference = Difference(largest=float(single.max()), quantile=_quantile(single))
     if not double:
-        return found
+        return difference
     exact = _shares(*(_output(side, folder, "float64") for side in (theirs, ours)))
     nudged = _shares(_output(theirs, folder, "float32", kind="nudged"), peer)
     uniform = _shares(
         *(_output(side, folder, "float32", kind="uniform") for side in (theirs, ours))
     )
-    return replace(found, double=float(exact.max()), nudged=_most(nudged), uniform=_most(uniform))
+    return replace(
+        difference, double=float(exact.max()), nudged=_quantile(nudged), uniform=_quantile(uniform)
+    )
 
 
 Output = npt.NDArray[np.float64]
@@ -308,8 +293,8 @@ def _shares(one: Output, other: Output) -> Output:
     return np.nan_to_num(apart, nan=1e30, posinf=1e30)  # nothing that is not finite agrees
 
 
-def _most(shares: Output) -> float:
-    return float(np.quantile(shares, _MOST))
+def _quantile(shares: Output) -> float:
+    return float(np.quantile(shares, _QUANTILE))
 
 
 Turn = tuple[Sequence[float], Sequence[float]]
@@ -327,9 +312,9 @@ def _turns(
     do = "step" if job.training else "time"
     for turn in range(job.rounds):
         order = (ours, theirs) if turn % 2 == 0 else (theirs, ours)
-        found = {side.name: side.call(do, turn=turn) for side in order}
-        turns.append((found[theirs.name]["seconds"], found[ours.name]["seconds"]))
-        for side, answer in found.items():
+        answers = {side.name: side.call(do, turn=turn) for side in order}
+        turns.append((answers[theirs.name]["seconds"], answers[ours.name]["seconds"]))
+        for side, answer in answers.items():
             if "allocated" in answer:
                 allocated[side] = max(answer["allocated"], allocated.get(side, 0))
         tick(turn)
@@ -343,24 +328,23 @@ def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
         "clock": "wall, synchronised", "mode": mode, "tf32": False,
         "runtime": job.runtime,
         "weights": "CRC-32 of the published name, see bench.models.inputs.weights",
-        "versions": {side: dict(found) for side, found in result.versions.items()},
+        "versions": {side: dict(versions) for side, versions in result.versions.items()},
     }  # fmt: skip
     with session.opened(path) as (store, stamp):
         group = f"{result.peer}@{result.revision}:{stamp['session']}"
         apart = result.difference
-        apart_by = {"float32": apart.largest, "float32, 99% quantile": apart.quantile}
-        if apart.double is not None:
-            apart_by["float64"] = apart.double
-        if apart.nudged is not None:
-            apart_by["peer nudged, 99% quantile"] = apart.nudged
-        if apart.uniform is not None:
-            apart_by["uniform noise, float32, 99% quantile"] = apart.uniform
-        if apart.runtime is not None:
-            apart_by["runtime, largest"], apart_by["runtime, mean"] = apart.runtime
+        runtime = apart.runtime or (None, None)
+        kinds = {
+            "float32": apart.largest, "float32, 99% quantile": apart.quantile,
+            "float64": apart.double, "peer nudged, 99% quantile": apart.nudged,
+            "uniform noise, float32, 99% quantile": apart.uniform,
+            "runtime, largest": runtime[0], "runtime, mean": runtime[1],
+        }  # fmt: skip
+        known = {kind: share for kind, share in kinds.items() if share is not None}
         records = [
             Record(
                 case=result.case, metric=DIFFERENCE, unit="1", group=group, protocol=protocol,
-                values=tuple(apart_by.values()), labels=tuple(apart_by), **stamp,
+                values=tuple(known.values()), labels=tuple(known), **stamp,
             )
         ]  # fmt: skip
         records += [
@@ -375,12 +359,12 @@ def _keep(job: Job, path: Path, result: Result, turns: Sequence[Turn]) -> None:
             (MEMORY, (result.peer_bytes, result.ours_bytes)),
             (ALLOCATED, (result.peer_allocated, result.ours_allocated)),
         ):
-            known = tuple(size for size in both if size is not None)
-            if len(known) == len(both):
+            sizes = tuple(size for size in both if size is not None)
+            if len(sizes) == len(both):
                 records.append(
                     Record(
                         case=result.case, metric=metric, unit="B", group=group, protocol=protocol,
-                        values=known, labels=("peer", "ours"), **stamp,
+                        values=sizes, labels=("peer", "ours"), **stamp,
                     )
                 )  # fmt: skip
         store.append(records)

@@ -6,10 +6,10 @@ A checkout's modules have names such as ``model`` and ``common``, which must not
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import h2ot_core
+from bench.records.environment import version
 from bench.scenarios.peer.adapters import PEERS, Model
 from bench.scenarios.runtimes import RUNTIMES
 from bench.scenarios.runtimes.base import NOT_FINITE, Unavailable
@@ -50,17 +51,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(lines[:3])}" if lines else type(error).__name__
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-class _Side:
+class PeerModel:
     """A model with weights and input, to be checked and timed; :meth:`build` comes first."""
 
     def build(self, setup: dict[str, Any]) -> dict[str, Any]:
@@ -71,15 +62,16 @@ class _Side:
         torch.backends.cudnn.allow_tf32 = False
         self.device = torch.device(setup["device"])
         self.dtype: torch.dtype = getattr(torch, setup["dtype"])
-        given = load_file(setup["inputs"])
-        self.noise = given.pop("noise", None)
-        self.inputs = [given[name] for name in sorted(given)]
+        inputs = load_file(setup["inputs"])
+        self.noise = inputs.pop("noise", None)
+        self.inputs = [inputs[name] for name in sorted(inputs)]
         self.setup = setup
         self.ours = setup["side"] == "ours"
         self.model = self._built()
         self._timed: Callable[[Tensor], Any] | None = None
         self._optimiser: torch.optim.Optimizer | None = None
-        return {"versions": _versions()}
+        versions = {name: version(name) for name in _PACKAGES if version(name) != "absent"}
+        return {"versions": {"python": platform.python_version(), **versions}}
 
     def _built(self) -> nn.Module:
         tensors = load_file(self.setup["weights"])
@@ -100,15 +92,15 @@ class _Side:
             x = torch.rand(x.shape, generator=generator) * 2 - 1
         x = x.to(self.device, getattr(torch, dtype))
         noise = self.noise.to(x.device, x.dtype) if self.noise is not None else None
-        with _computing_in(x.dtype), torch.inference_mode():
+        with _default_dtype(x.dtype), torch.inference_mode():
             model = self.model if dtype == "float32" else self._built().to(x.dtype)
             if self.ours:
                 assert isinstance(model, h2ot_core.Hourglass)
                 result = model.run(x, noise=noise)
-                # Published models that give the centre frame put out all kept ones.
+                # Published models of the centre frame return all kept ones.
                 y = result.kept if model.config.pipeline == "seq2frame" else result.poses
             else:
-                with _given_noise(noise):
+                with _replaced_rand(noise):
                     y = model(x)
                 y = y[0] if isinstance(y, tuple) else y
         save_file({"y": y.double().cpu().contiguous().clone()}, out)
@@ -140,15 +132,15 @@ class _Side:
         return self._timed
 
     def moved(self) -> dict[str, Any]:
-        """How far the runtime moves the output of the first batch, in shares of the largest."""
+        """How much the runtime changes the first output, in shares of its largest element."""
         x = self.inputs[0].to(self.device)
         call = self._call(x)
         with torch.inference_mode():
-            wanted = self.model(x).double()
-            apart = (call(x).double() - wanted).abs() / wanted.abs().max()
-        if not bool(apart.isfinite().all()):
+            eager = self.model(x).double()
+            shares = (call(x).double() - eager).abs() / eager.abs().max()
+        if not bool(shares.isfinite().all()):
             raise Unavailable(f"runtime {self.setup['runtime']}: {NOT_FINITE}")
-        return {"largest": float(apart.max()), "mean": float(apart.mean())}
+        return {"largest": float(shares.max()), "mean": float(shares.mean())}
 
     def memory(self) -> dict[str, Any]:
         """Estimated peak bytes of a training step on the first batch, see ``training_memory``."""
@@ -157,7 +149,7 @@ class _Side:
         from bench.metrics import training_memory
 
         model = self._built().train()
-        x, target = self._lesson()
+        x, target = self._training_batch()
         mode = FakeTensorMode(allow_non_fake_inputs=True)  # some keep constants as attributes
         for module in model.modules():
             for name, value in module._parameters.items():
@@ -168,23 +160,23 @@ class _Side:
                     module._buffers[name] = mode.from_tensor(buffer)
         x, target = mode.from_tensor(x), mode.from_tensor(target)
         with mode:
-            return {"bytes": training_memory.of_step(_Learned(model), x, target, self._loss())}
+            return {"bytes": training_memory.of_step(_Trained(model), x, target, self._loss())}
 
     def step(self, turn: int) -> dict[str, Any]:
         """Seconds of one training step: forward, loss, backward, AdamW; on a GPU its bytes too."""
-        x, target = self._lesson()
+        x, target = self._training_batch()
         model = self.model.train()
         if self._optimiser is None:
             self._optimiser = torch.optim.AdamW(model.parameters(), lr=4e-5, weight_decay=0.1)
-            self._learn(_Learned(model), x, target)  # warms up, and makes the optimiser's state
+            self._step(_Trained(model), x, target)  # warms up, and makes the optimiser's state
         on_gpu = x.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        seconds = clock.time_call(lambda: self._learn(_Learned(model), x, target), x.device)
+        seconds = clock.time_call(lambda: self._step(_Trained(model), x, target), x.device)
         allocated = {"allocated": torch.cuda.max_memory_allocated()} if on_gpu else {}
         return {"seconds": [seconds], **allocated}
 
-    def _learn(self, model: nn.Module, x: Tensor, target: Tensor) -> None:
+    def _step(self, model: nn.Module, x: Tensor, target: Tensor) -> None:
         assert self._optimiser is not None
         self._loss()(model(x), target).backward()
         self._optimiser.step()
@@ -193,13 +185,13 @@ class _Side:
     def _loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         return loss_of(self.setup["host"])
 
-    def _lesson(self) -> tuple[Tensor, Tensor]:
+    def _training_batch(self) -> tuple[Tensor, Tensor]:
         x = self.inputs[0].to(self.device)
         return x, torch.zeros(len(x), self.setup["learned"], x.shape[2], 3, device=x.device)
 
 
-class _Learned(nn.Module):
-    """Puts out what is learned from: the poses of all frames, or for seq2frame of those kept."""
+class _Trained(nn.Module):
+    """A model whose output is trained on: poses of all frames, for seq2frame of the kept ones."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -225,16 +217,16 @@ def _theirs(setup: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     if setup["folder"] not in sys.path:
         sys.path.insert(0, setup["folder"])
     module = importlib.import_module(entry.module)
-    found = Path(module.__file__ or "").resolve()
-    if not found.is_relative_to(Path(setup["folder"]).resolve()):
-        raise ImportError(f"{entry.module} was found in {found}, not in the checkout")
+    imported = Path(module.__file__ or "").resolve()
+    if not imported.is_relative_to(Path(setup["folder"]).resolve()):
+        raise ImportError(f"{entry.module} was found in {imported}, not in the checkout")
     model = entry.make(module, setup["sizes"])
     model.load_state_dict(tensors)
     return model
 
 
 @contextmanager
-def _computing_in(dtype: torch.dtype) -> Iterator[None]:
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Make ``float()`` and new tensors float64 for a while, for code that names float32."""
     if dtype == torch.float32:
         yield
@@ -250,8 +242,8 @@ def _computing_in(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextmanager
-def _given_noise(noise: Tensor | None) -> Iterator[None]:
-    """Let ``torch.rand``, with which the published TPC settles ties, return given numbers."""
+def _replaced_rand(noise: Tensor | None) -> Iterator[None]:
+    """Let ``torch.rand``, with which the published TPC breaks ties, return ``noise``."""
     if noise is None:
         yield
         return
@@ -260,7 +252,9 @@ def _given_noise(noise: Tensor | None) -> Iterator[None]:
     def rand(*size: Any, **options: Any) -> Tensor:
         shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else tuple(size)
         if shape != tuple(noise.shape):
-            raise RuntimeError(f"noise of shape {shape} was asked for, {tuple(noise.shape)} given")
+            raise RuntimeError(
+                f"noise of shape {shape} was requested, there is {tuple(noise.shape)}"
+            )
         return noise.to(options.get("device"), options.get("dtype"))
 
     replaced: Callable[..., Tensor] = rand
@@ -272,11 +266,11 @@ def _given_noise(noise: Tensor | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    side = _Side()
+    peer = PeerModel()
     serve(
         {
-            "build": side.build, "check": side.check, "time": side.time, "moved": side.moved,
-            "memory": side.memory, "step": side.step,
+            "build": peer.build, "check": peer.check, "time": peer.time, "moved": peer.moved,
+            "memory": peer.memory, "step": peer.step,
         },
         failure=_failure,
     )  # fmt: skip
