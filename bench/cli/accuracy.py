@@ -68,13 +68,13 @@ def _accuracy(args: argparse.Namespace) -> None:
     if args.scale == "paper":
         _scale(args, motion)
     else:
-        from bench.models.trunk import open_trunk
+        from bench.models.supernet import open_supernet
         from bench.scenarios import accuracy
 
         quick = args.quick
         session = accuracy.Session(
             motion=motion,
-            trunk=open_trunk(args.trunk),
+            trunk=open_supernet(args.trunk),
             views=args.views or (80 if quick else None),
             tables=(2, 5) if quick else accuracy.TABLES,
             rates=not quick,

@@ -1,4 +1,4 @@
-"""How well the trunk lifts under a configuration, on views of motion it never saw.
+"""Errors of the supernet under a configuration, on views of motion it was not trained on.
 
 Every configuration lifts the same views, so that two can be compared view by view.
 """
@@ -77,17 +77,17 @@ def views(motion: MotionSource, frames: int, *, limit: int | None = None, step: 
 
 
 def accuracy(case: Case, context: Context) -> list[Reading]:
-    """Error and frame noise of each view, with the trunk's weights.
+    """Error and frame noise of each view, with the supernet's weights.
 
     Shorter windows than the view lie side by side over it, with both ends held and cropped
     (each frame counts once). Predictions are averaged with those of the mirrored view, which
     keeps the same frames, and their root is zeroed.
 
     Raises:
-        NotApplicable: without a trunk, or for motion without long enough views.
+        NotApplicable: without a supernet, or for motion without long enough views.
     """
-    if context.trunk is None:
-        raise NotApplicable("no trunk is loaded")
+    if context.supernet is None:
+        raise NotApplicable("no supernet is loaded")
     name, _, slow = case.motion.partition("@")
     if name != context.motion.name:
         raise NotApplicable(f"{case.motion} is not the motion at hand, {context.motion.name}")
@@ -96,7 +96,7 @@ def accuracy(case: Case, context: Context) -> list[Reading]:
         seen = _views_for(context, step, rates=bool(slow))
     except MotionError as error:
         raise NotApplicable(str(error)) from None
-    model = measured_model(case, weights=context.trunk)
+    model = measured_model(case, weights=context.supernet)
     poses, noise = lifted(model, seen)
     poses[..., 0, :] = 0
     target = seen.y
@@ -107,7 +107,7 @@ def accuracy(case: Case, context: Context) -> list[Reading]:
     )
     protocol = {
         **seen.about,
-        **context.trunk.describe(),
+        **context.supernet.describe(),
         "views": len(seen.clips),
         "frames": seen.x.shape[1],
         "clips": list(seen.clips),
@@ -146,7 +146,7 @@ def mean_pose(case: Case, context: Context) -> list[Reading]:
 
 def _views_for(context: Context, step: int, *, rates: bool) -> Views:
     """The views of the tables, or those of Table 9, which span the same time at each rate."""
-    assert context.trunk is not None or not rates
+    assert context.supernet is not None or not rates
     frames = context.view_frames
     limit = context.view_limit
     if rates:
@@ -189,5 +189,5 @@ def _rows(index: Tensor, like: Tensor) -> Tensor:
     return index.expand(len(like), -1)
 
 
-ACCURACY = Metric("accuracy of the trunk", READINGS, accuracy)
+ACCURACY = Metric("accuracy of the supernet", READINGS, accuracy)
 MEAN_POSE = Metric("accuracy of the mean pose", ("mean_pose_mpjpe_mm",), mean_pose)

@@ -16,7 +16,7 @@ from bench.data.windows import MotionSource, Window, batch
 from bench.metrics.base import Metric, NotApplicable, Reading
 from bench.models.build import SEED, measured_model
 from bench.models.context import Context
-from bench.models.trunk import Trunk
+from bench.models.supernet import Supernet
 from bench.records.case import Case
 from h2ot_core import PRUNERS, Hourglass
 from h2ot_core.prune.base import AbstractPruner, Signals
@@ -34,7 +34,7 @@ _LEARNED = ("keys", "attention")
 def selected_frames(case: Case, context: Context) -> list[Reading]:
     """The frames that the last stage keeps in windows shifted by one frame over one clip.
 
-    The weights are the trunk's where there is one, else random, of the case's full size and the
+    The weights are the supernet's where there is one, else random, of the case's full size and the
     same for every case; nothing behind the last stage is run. Values are row after row, one row of
     kept frames per window.
 
@@ -43,7 +43,7 @@ def selected_frames(case: Case, context: Context) -> list[Reading]:
     """
     stretch = _stretch(case.frames + WINDOWS - 1, context.motion)
     shifted = torch.from_numpy(stretch.input.copy()).unfold(0, case.frames, 1).movedim(-1, 1)
-    index = chosen(case, shifted, context.trunk)
+    index = chosen(case, shifted, context.supernet)
     protocol = {
         "windows": len(index),
         "keep": index.shape[1],
@@ -53,7 +53,7 @@ def selected_frames(case: Case, context: Context) -> list[Reading]:
         "camera": stretch.camera,
         "start": stretch.start,
         "description": context.motion.description,
-        "trained": _trained(case, context.trunk),
+        "trained": _trained(case, context.supernet),
     }
     values = tuple(index.flatten().tolist())
     return [Reading(metric="selected_frames", unit="frame", values=values, protocol=protocol)]
@@ -99,13 +99,13 @@ def skeletons(case: Case, context: Context) -> list[Reading]:
     ]
 
 
-def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
+def chosen(case: Case, x: Tensor, supernet: Supernet | None = None) -> Tensor:
     """The frames that the last stage keeps of each window.
 
     Args:
         case: its device and dtype are not used: the choice is made on the CPU in float32.
         x: (B, F, J, C_in), normalised 2D poses.
-        trunk: source of the weights; None means random ones.
+        supernet: source of the weights; None means random ones.
 
     Returns:
         (B, r_M) int64, increasing in every row.
@@ -116,10 +116,10 @@ def chosen(case: Case, x: Tensor, trunk: Trunk | None = None) -> Tensor:
     if case.prune is None:
         raise NotApplicable("nothing is pruned")
     narrow: dict[str, Any] = {}
-    if trunk is None and not learned(case):  # the input alone matters, at any stage
+    if supernet is None and not learned(case):  # the input alone matters, at any stage
         narrow = {"width": 4, "heads": 1, "mlp_hidden": 4, "b": range(len(case.b))}
     here = replace(case, device="cpu", dtype="float32")
-    model = measured_model(here, weights=trunk or "initial", **narrow)
+    model = measured_model(here, weights=supernet or "initial", **narrow)
     assert model.pruner is not None
     fixed = model.pruner.fixed()
     if fixed is not None:
@@ -133,10 +133,10 @@ def learned(case: Case) -> bool:
     return case.prune is not None and PRUNERS[case.prune].requires in _LEARNED
 
 
-def _trained(case: Case, trunk: Trunk | None = None) -> str:
+def _trained(case: Case, supernet: Supernet | None = None) -> str:
     """The weights, for the protocol."""
-    if trunk is not None:
-        return f"trunk {trunk.digest}"
+    if supernet is not None:
+        return f"trunk {supernet.digest}"
     if learned(case):
         return f"no: random weights, torch.manual_seed({SEED})"
     return "no weights needed"

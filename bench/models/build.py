@@ -14,7 +14,7 @@ from bench.records.case import Case
 from bench.records.status import NotApplicable
 
 if TYPE_CHECKING:  # a worker process imports it where it needs it
-    from bench.models.trunk import Trunk
+    from bench.models.supernet import Supernet
 
 SEED = 0
 """Of initial weights, the same in every process."""
@@ -23,7 +23,7 @@ SEED = 0
 def measured_model(
     case: Case,
     *,
-    weights: Literal["initial", "rule"] | Path | Trunk = "initial",
+    weights: Literal["initial", "rule"] | Path | Supernet = "initial",
     training: bool = False,
     **changes: Any,
 ) -> h2ot_core.Hourglass:
@@ -37,7 +37,7 @@ def measured_model(
     Args:
         case: what is measured.
         weights: those that the host initialises from seed 0, or the stated rule of
-            :func:`bench.models.inputs.weights`, or of a file, or of a trained trunk.
+            :func:`bench.models.inputs.weights`, or of a file, or of a trained supernet.
         training: in training mode and float32, instead of evaluation mode and the case's dtype.
         changes: arguments of ``h2ot_core.build`` in place of the case's, such as a small width
             where the input alone matters.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.data.windows import MotionSource
-from bench.models.trunk import Trunk
+from bench.models.supernet import Supernet
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Context:
 
     Attributes:
         motion: where windows come from.
-        trunk: trained weights, where accuracy is measured.
+        supernet: trained weights, where accuracy is measured.
         view_frames: length of the views that accuracy is measured on.
         view_limit: most such views; None for all.
     """
 
     motion: MotionSource
-    trunk: Trunk | None = None
+    supernet: Supernet | None = None
     view_frames: int = 243
     view_limit: int | None = None

@@ -55,8 +55,8 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
         return h2ot_core.load_published(model, path)
     arguments = model.config.arguments
     if weights.read_card(path)["kind"] == "trunk":
-        trunk = weights.load_trunk(path)
-        own = {"host": trunk.arguments["host"], **trunk.sizes}
+        supernet = weights.load_trunk(path)
+        own = {"host": supernet.arguments["host"], **supernet.sizes}
         differing = [
             f"{name} {arguments[name]}, not {own[name]}"
             for name in own
@@ -64,10 +64,10 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
         ]
         if differing:
             raise h2ot_core.CheckpointError(
-                f"{path} is a trunk of other sizes than this model ({'; '.join(differing)}); give "
-                f"{' '.join(f'--option {name}={size}' for name, size in trunk.sizes.items())}"
+                f"{path} is a supernet of other sizes than this model ({'; '.join(differing)}); "
+                f"give {' '.join(f'--option {name}={size}' for name, size in supernet.sizes.items())}"
             )
-        source = trunk.build(
+        source = supernet.build(
             **{name: value for name, value in arguments.items() if name not in own}
         )
     else:

@@ -13,7 +13,7 @@ from bench.metrics import METRICS, runner
 from bench.metrics.accuracy import ACCURACY, MEAN_POSE, STEPS
 from bench.metrics.kept_frames import FIGURES
 from bench.models.context import Context
-from bench.models.trunk import Trunk
+from bench.models.supernet import Supernet
 from bench.paper import cases, tables_of
 from bench.records.case import Case
 from bench.records.session import opened
@@ -40,7 +40,7 @@ class Session:
     """
 
     motion: MotionSource
-    trunk: Trunk
+    trunk: Supernet
     views: int | None = None
     tables: tuple[int, ...] = TABLES
     rates: bool = True
@@ -77,7 +77,7 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
     """
     if session.threads:
         torch.set_num_threads(session.threads)
-    context = Context(session.motion, trunk=session.trunk, view_limit=session.views)
+    context = Context(session.motion, supernet=session.trunk, view_limit=session.views)
     wanted = table_cases(session)
     group = f"{session.trunk.digest}/{session.views or 'all'}"
     with opened(path) as (store, stamp):
@@ -89,7 +89,7 @@ def take(session: Session, path: Path, *, quiet: bool = False) -> None:
             take_latency(wanted, sampling, store, context, stamp, quiet)
         if session.rates:
             motion = MotionSource.generated()
-            rated = Context(motion, trunk=session.trunk, view_limit=session.rate_views)
+            rated = Context(motion, supernet=session.trunk, view_limit=session.rate_views)
             rates = f"{session.trunk.digest}/{session.rate_views}"
             runner.measure(ACCURACY, rate_cases(session, motion), store, rated, stamp, quiet, rates)
         if session.figures:

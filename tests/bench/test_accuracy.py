@@ -17,7 +17,7 @@ from bench.data.windows import MotionSource
 from bench.metrics import accuracy as metric
 from bench.metrics.base import NotApplicable
 from bench.models.context import Context
-from bench.models.trunk import SHIPPED, Trunk, open_trunk
+from bench.models.supernet import SHIPPED, Supernet, open_supernet
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
@@ -36,7 +36,7 @@ def motion() -> MotionSource:
 
 
 @pytest.fixture(scope="module")
-def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trunk:
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Supernet:
     """Small, untrained, and with no weight at zero."""
     torch.manual_seed(0)
     model = Elastic("mixste", frames=243, width=8, heads=2, depth=8)
@@ -51,7 +51,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trunk:
         "validation_clips": ["a"],
     }  # fmt: skip
     weights.save(model, path, card)
-    return open_trunk(path)
+    return open_supernet(path)
 
 
 def _case(**changes: Any) -> Case:
@@ -64,9 +64,9 @@ H2OT = {"prune": "tps", "recover": "tri", "r": (121, 81), "b": (0, 3)}
 
 
 def test_errors_are_those_of_lifting_the_views_one_by_one(
-    motion: MotionSource, trunk: Trunk
+    motion: MotionSource, trunk: Supernet
 ) -> None:
-    context = Context(motion, trunk=trunk, view_limit=3)
+    context = Context(motion, supernet=trunk, view_limit=3)
     for case in (_case(), _case(**H2OT), _case(frames=105)):
         readings = {r.metric: r for r in metric.accuracy(case, context)}
         model = trunk.build(case)
@@ -80,8 +80,8 @@ def test_errors_are_those_of_lifting_the_views_one_by_one(
             assert readings["trunk_mpjve_mm"].values[i] == pytest.approx(float(moved), rel=1e-4)
 
 
-def test_frame_noise_is_that_of_the_kept_frames(motion: MotionSource, trunk: Trunk) -> None:
-    context = Context(motion, trunk=trunk, view_limit=2)
+def test_frame_noise_is_that_of_the_kept_frames(motion: MotionSource, trunk: Supernet) -> None:
+    context = Context(motion, supernet=trunk, view_limit=2)
     pruned = {r.metric: r for r in metric.accuracy(_case(**H2OT), context)}
     windows = motion.windows(243, limit=2)
     kept = trunk.build(_case(**H2OT)).run(torch.tensor(windows[0].input)[None]).selections[-1].index
@@ -100,20 +100,20 @@ def test_every_frame_rate_sees_the_same_stretch() -> None:
         assert seen.clips == whole.clips
 
 
-def test_what_cannot_be_measured_says_why(motion: MotionSource, trunk: Trunk) -> None:
-    with pytest.raises(NotApplicable, match="no trunk"):
+def test_what_cannot_be_measured_says_why(motion: MotionSource, trunk: Supernet) -> None:
+    with pytest.raises(NotApplicable, match="no supernet"):
         metric.accuracy(_case(), Context(motion))
     with pytest.raises(NotApplicable, match="not the motion at hand"):
-        metric.accuracy(_case(motion="other"), Context(motion, trunk=trunk))
-    with pytest.raises(h2ot_core.ConfigError, match="the trunk is"):
+        metric.accuracy(_case(motion="other"), Context(motion, supernet=trunk))
+    with pytest.raises(h2ot_core.ConfigError, match="the supernet is"):
         trunk.build(_case(options=()))
     short = MotionSource.generated(frames=100)
     with pytest.raises(NotApplicable, match="no window of 243 frames"):
-        metric.accuracy(_case(motion=short.name), Context(short, trunk=trunk))
+        metric.accuracy(_case(motion=short.name), Context(short, supernet=trunk))
 
 
-def test_the_mean_pose_is_what_knowing_nothing_gives(motion: MotionSource, trunk: Trunk) -> None:
-    (reading,) = metric.mean_pose(_case(), Context(motion, trunk=trunk, view_limit=4))
+def test_the_mean_pose_is_what_knowing_nothing_gives(motion: MotionSource, trunk: Supernet) -> None:
+    (reading,) = metric.mean_pose(_case(), Context(motion, supernet=trunk, view_limit=4))
     train = motion.windows(243, split="train", subject="S1")
     mean = np.mean([w.target for w in train], axis=(0, 1))
     first = motion.windows(243, limit=4)[0].target
@@ -123,7 +123,7 @@ def test_the_mean_pose_is_what_knowing_nothing_gives(motion: MotionSource, trunk
 
 
 def test_a_session_resumes_and_reports(
-    tmp_path: Path, motion: MotionSource, trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, motion: MotionSource, trunk: Supernet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = [c for c in accuracy.table_cases(_session(motion, trunk)) if c.frames == 243][:3]
     monkeypatch.setattr(accuracy, "table_cases", lambda session: few)
@@ -153,13 +153,13 @@ def test_a_session_resumes_and_reports(
     assert (tmp_path / "out" / "accuracy.png").is_file()
 
 
-def _session(motion: MotionSource, trunk: Trunk) -> accuracy.Session:
+def _session(motion: MotionSource, trunk: Supernet) -> accuracy.Session:
     return accuracy.Session(
         motion=motion, trunk=trunk, views=2, rates=False, figures=False, rounds=1
     )
 
 
-def test_the_sessions_rows_are_the_papers(motion: MotionSource, trunk: Trunk) -> None:
+def test_the_sessions_rows_are_the_papers(motion: MotionSource, trunk: Supernet) -> None:
     cases = accuracy.table_cases(_session(motion, trunk))
     assert len(cases) == 31
     assert {c.options for c in cases} == {(("depth", 8), ("heads", 2), ("width", 8))}
@@ -281,7 +281,7 @@ def test_scratch_rows_train_in_parts_and_are_compared(
 
 
 def test_the_command_measures_reports_and_writes_the_card(
-    tmp_path: Path, trunk: Trunk, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, trunk: Supernet, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     real = accuracy.table_cases
@@ -308,7 +308,7 @@ def test_the_command_measures_reports_and_writes_the_card(
 
 
 def test_the_shipped_trunk_loads_and_says_what_it_is() -> None:
-    found = open_trunk()
+    found = open_supernet()
     assert SHIPPED.stat().st_size <= 10 * 2**20
     assert found.model.frames == 243
     assert 64 <= found.model.sizes["width"] <= 128
@@ -322,8 +322,8 @@ def test_the_shipped_trunk_loads_and_says_what_it_is() -> None:
 @pytest.mark.data
 def test_the_shipped_trunk_halves_the_error_of_knowing_nothing(shared_dir: Path) -> None:
     motion = MotionSource.from_file(shared_dir / "data" / "open_mocap_h36m17.npz")
-    trunk = open_trunk()
-    context = Context(motion, trunk=trunk, view_limit=21)  # one view of each clip
+    trunk = open_supernet()
+    context = Context(motion, supernet=trunk, view_limit=21)  # one view of each clip
     case = Case(host="mixste", frames=243, options=trunk.options, motion=motion.name)
     errors = {r.metric: np.mean(r.values) for r in metric.accuracy(case, context)}
     (nothing,) = metric.mean_pose(case, context)

@@ -1,4 +1,4 @@
-"""The trained trunk that accuracy is measured with."""
+"""The trained supernet that accuracy is measured with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHIPPED = Path(h2ot_core.__file__).with_name("trunks") / "mixste.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Trunk:
+class Supernet:
     """A trained supernet and the contents of its file.
 
     Attributes:
@@ -37,16 +37,16 @@ class Trunk:
         return tuple(sorted(sizes.items()))
 
     def build(self, case: Case) -> h2ot_core.Hourglass:
-        """The case's model, with the trunk's weights.
+        """The case's model, with the supernet's weights.
 
         Raises:
-            ConfigError: for a case of another host or other sizes than the trunk's.
+            ConfigError: for a case of another host or other sizes than the supernet's.
         """
         arguments = case.build_arguments()
         own = {"host": self.model.arguments["host"], **dict(self.options)}
         of_case = {name: arguments.pop(name) for name in own if name in arguments}
         if of_case != own:
-            raise h2ot_core.ConfigError(f"the trunk is {own}, the case is {of_case}.")
+            raise h2ot_core.ConfigError(f"the supernet is {own}, the case is {of_case}.")
         return self.model.build(**arguments)
 
     def header(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Trunk:
         }
 
 
-def open_trunk(path: Path | None = None) -> Trunk:
+def open_supernet(path: Path | None = None) -> Supernet:
     """Read a supernet; the shipped one by default.
 
     Raises:
@@ -73,4 +73,4 @@ def open_trunk(path: Path | None = None) -> Trunk:
     """
     path = path or SHIPPED
     model = weights.load_trunk(path)
-    return Trunk(model, file_digest(path)[:12], weights.read_card(path))
+    return Supernet(model, file_digest(path)[:12], weights.read_card(path))
