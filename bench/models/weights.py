@@ -63,9 +63,10 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
             if arguments[name] != own[name]
         ]
         if differing:
+            options = " ".join(f"--option {name}={size}" for name, size in supernet.sizes.items())
             raise h2ot_core.CheckpointError(
                 f"{path} is a supernet of other sizes than this model ({'; '.join(differing)}); "
-                f"give {' '.join(f'--option {name}={size}' for name, size in supernet.sizes.items())}"
+                f"give {options}"
             )
         source = supernet.build(
             **{name: value for name, value in arguments.items() if name not in own}
