@@ -227,7 +227,7 @@ def test_a_peer_of_another_shape(checkout: Checkout, said: Said) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("--option depth=4", "depth = 4 cannot be had from NationalGAILab/HoT"),
+        ("--option depth=4", "NationalGAILab/HoT has no depth = 4"),
         ("--host mhformer --scheme hot", "it has --host mixste --scheme hot"),
         ("--rounds 0", "--rounds must be at least 1, got 0"),
         ("--runtime turbo", "no runtime 'turbo'; there are eager"),
