@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import io
 import itertools
-import json
 import os
 import pkgutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +24,7 @@ from bench.gate import worker as gate_worker
 from bench.metrics import METRICS, energy
 from bench.metrics.base import Metric
 from bench.models.context import Context
-from bench.models.trunk import Trunk
+from bench.models.supernet import Supernet
 from bench.records import store
 from bench.records.case import Case
 from bench.scenarios import self_check
@@ -60,8 +57,8 @@ def motion_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def context(motion: MotionSource, spy: Spy) -> Context:
-    trunk = Trunk(Elastic("mixste", **SIZES), "0" * 12, {})
-    return Context(motion, trunk=trunk, view_frames=54, view_limit=2)
+    supernet = Supernet(Elastic("mixste", **SIZES), "0" * 12, {})
+    return Context(motion, supernet=supernet, view_frames=54, view_limit=2)
 
 
 # --- metrics
@@ -198,17 +195,12 @@ def test_training_evaluates_in_between(spy: Spy, tmp_path: Path, motion_file: Pa
 @pytest.mark.parametrize(
     ("kind", "expected"), [("counts", INFERENCE), ("memory", TRAINING), ("sampled", INFERENCE)]
 )
-def test_the_gates_worker(
-    spy: Spy, monkeypatch: pytest.MonkeyPatch, kind: str, expected: set[Any]
-) -> None:
-    cases = [CASE.to_json()]
-    lines: list[Any] = [cases]
+def test_the_gates_worker(spy: Spy, kind: str, expected: set[Any]) -> None:
+    measured = gate_worker.Measured()
+    measured.begin(str(Path(bench.__file__).parents[1]))
     if kind == "sampled":
-        lines = [{"cases": cases, "slowdown": 0.0}, {"case": 0, "passes": 2}]
-    requests, answers = "".join(json.dumps(line) + "\n" for line in lines), io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["worker", kind, str(Path(bench.__file__).parents[1])])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(requests))
-    monkeypatch.setattr(sys, "stdout", answers)
-    gate_worker.main()
-    assert "failed" not in answers.getvalue()
+        assert len(measured.time(CASE.to_json(), passes=2)["seconds"]) == 2
+    else:
+        records = measured.measure(kind, CASE.to_json())["records"]
+        assert {record["status"] for record in records} == {"ok"}
     assert spy.modes() == expected
