@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.models.trunk import SHIPPED, open_trunk
+from bench.models.supernet import SHIPPED, open_supernet
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
@@ -12,7 +12,7 @@ from reports.card import write_card
 
 
 def test_the_card_is_what_its_writer_writes(tmp_path: Path) -> None:
-    trunk = open_trunk()
+    trunk = open_supernet()
     about = {
         "weights": trunk.digest, "clips": ["a"], "actions": ["walk"], "views": 1, "frames": 243,
         "steps": 1, "step": 1, "description": "A clip.",
