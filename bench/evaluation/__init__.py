@@ -7,7 +7,7 @@ for MPJPE, "protocol 2" for MPJPE after alignment.
 
 from __future__ import annotations
 
-from bench.evaluation.protocol import DEFAULTS, WINDOWS, Protocol
+from bench.evaluation.protocol import DEFAULTS, Protocol
 from bench.evaluation.records import BY_TAKE, MEAN, WEIGHTED, group_name, to_records
 from bench.evaluation.result import UNITS, Evaluation, TakeErrors
 from bench.evaluation.run import default_protocol, evaluate
@@ -18,7 +18,6 @@ __all__ = [
     "MEAN",
     "UNITS",
     "WEIGHTED",
-    "WINDOWS",
     "Evaluation",
     "Protocol",
     "TakeErrors",

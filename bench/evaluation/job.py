@@ -10,7 +10,6 @@ import torch
 
 import h2ot_core
 from bench.data.takes import DataSet, Split
-from bench.evaluation.protocol import Windows
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
@@ -42,7 +41,7 @@ class Job:
     store: Path
     weights: Path | None = None
     untrained: bool = False
-    windows: Windows | None = None
+    windows: str | None = None
     flip: bool = True
     zero_root: bool = True
     downsample: int = 1

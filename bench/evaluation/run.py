@@ -17,8 +17,7 @@ from bench.evaluation.protocol import Layout, Protocol, default_windows, lay_out
 from bench.evaluation.result import Evaluation, TakeErrors
 from bench.records.errors import UsageError
 from h2ot_core import Hourglass, metrics
-from h2ot_core.schedule import middle
-from h2ot_core.video import mirrored
+from h2ot_core.video import lift_windows
 
 _PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mpjpe_mm": lambda p, t: metrics.mpjpe(p, t, reduce=False),
@@ -233,18 +232,11 @@ def _poses(
     """Float64 (B, F or 1, J, 3) on the CPU."""
     try:
         with torch.inference_mode():
-            first = model.run(x)
-            poses = first.poses
-            if mirror is not None:
-                again = model.run(mirrored(x, *mirror), selections=first.selections).poses
-                poses = (poses + mirrored(again, *mirror)) / 2
+            poses = lift_windows(model, x, "seq2frame" if centre else "seq2seq", mirror)
     except torch.OutOfMemoryError:
         raise UsageError(
             f"the device is out of memory with {len(x)} windows per pass; give a smaller batch"
         ) from None
-    if centre and poses.shape[1] > 1:
-        place = middle(poses.shape[1])
-        poses = poses[:, place : place + 1]
     poses = poses.cpu().double()
     if not bool(torch.isfinite(poses).all()):
         raise UsageError("the model puts out NaN or infinity; its weights are not usable")
