@@ -84,9 +84,8 @@ def window_frames(starts: Tensor, size: int, last: int | Tensor, first: int | Te
         (n, F) int64, between ``first`` and ``last``, on the device of ``starts``.
     """
     frames = starts.unsqueeze(1) + torch.arange(size, device=starts.device)
-    if isinstance(last, Tensor):
-        return frames.clamp(torch.as_tensor(first, device=frames.device), last)
-    return frames.clamp(first, last)
+    low, high = (torch.as_tensor(end, device=starts.device) for end in (first, last))
+    return frames.clamp(low, high)
 
 
 def stretched_frames(frames: int, size: int) -> Tensor:

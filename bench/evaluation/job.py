@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import h2ot_core
-from bench.data.takes import DataSet, Split
+from bench.data.sequences import DataSet, Split
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
@@ -33,7 +33,7 @@ class Job:
         windows: a window policy; None means the published one of the data.
         flip, zero_root, downsample, batch: see :class:`bench.evaluation.Protocol`.
         split: "train" or "test".
-        limit: most takes; None means all.
+        limit: most sequences; None means all.
     """
 
     case: Case
@@ -121,10 +121,12 @@ def _remarks(result: Evaluation) -> list[str]:
     if result.confidence == "dropped":
         lines.append("note: the model takes no confidence; that of the data is dropped")
     if result.limit is not None:
-        lines.append(f"note: no more than {result.limit} takes are evaluated, not the whole split")
+        lines.append(
+            f"note: no more than {result.limit} sequences are evaluated, not the whole split"
+        )
     if result.missing:
         lines.append(
-            f"note: no take of {', '.join(result.missing)}; the mean is over "
+            f"note: no sequence of {', '.join(result.missing)}; the mean is over "
             f"{len(result.order)} actions"
         )
     return lines
@@ -146,12 +148,12 @@ def table(result: Evaluation) -> str:
 
     metrics = sorted(result.metrics, key=lambda name: not name.endswith("_percent"))
     counted = {
-        action: sum(take.frames for take in result.takes if take.action == action)
+        action: sum(sequence.frames for sequence in result.sequences if sequence.action == action)
         for action in result.order
     }
     lines = [(action, counted[action], result.actions[action]) for action in result.order]
     lines.append((MEAN, result.frames, result.mean))
-    if result.data_protocol == "3dhp":
+    if result.pck_joints:
         lines.append((WEIGHTED, result.frames, result.weighted))
     cells = [
         [name, str(frames), *(rounded(of[m], 2) if m in of else "" for m in metrics)]

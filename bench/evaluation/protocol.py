@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.data.takes import Mask
+from bench.data.sequences import Mask
 from bench.records.errors import UsageError
 from h2ot_core.windows import POLICIES, stretched_frames, window_frames, window_starts
 
@@ -21,7 +21,7 @@ class Protocol:
     """How a model is evaluated.
 
     Attributes:
-        windows: how a take of T frames is cut into windows of F (a key of
+        windows: how a sequence of T frames is cut into windows of F (a key of
             :data:`h2ot_core.windows.POLICIES`; :func:`~h2ot_core.windows.window_starts` gives the
             sources), and which frames count. Ends are padded with copies of the first and last
             frame, in 2D and 3D: with "hot" these count like others, with "strict" they do not.
@@ -33,7 +33,7 @@ class Protocol:
             augmentation). The mirrored pass keeps the frames of the first.
         zero_root: whether the predicted root is set to zero, as HoT and MotionBERT do. Otherwise
             its error counts, as in MixSTE.
-        downsample: keep every d-th frame of a take, before cutting windows (Table 9).
+        downsample: keep every d-th frame of a sequence, before cutting windows (Table 9).
         batch: windows per forward pass; does not change results.
     """
 
@@ -65,45 +65,17 @@ class Protocol:
         )
 
 
-DEFAULTS: Final[dict[str, str]] = {
-    "h36m": "hot",
-    "sh": "sh",
-    "3dhp": "strict",
-    "motion": "strict",
-}
-"""A data set's protocol to the windows of a seq2seq model; seq2frame models take "centre".
-
-Flip and zero_root are on in all. In 3DHP only valid frames count. P-STMO and MotionAGFormer (which
-puts out all frames) take one window per valid frame there, which is "centre"; "strict" lifts each
-frame once instead, as D3DP nearly does.
-"""
-
-
-def default_windows(data: str, pipeline: str) -> str:
-    """The window policy of a data set's protocol and a model's pipeline.
-
-    Raises:
-        UsageError: if the protocol of the data is not known.
-    """
-    if data not in DEFAULTS:
-        raise UsageError(
-            f"no evaluation is known for protocol {data!r}; give windows, one of "
-            f"{', '.join(POLICIES)}"
-        )
-    return "centre" if pipeline == "seq2frame" else DEFAULTS[data]
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The windows of one take.
+    """The windows of one sequence.
 
     Attributes:
         starts: int64 (n,), frame at which each window begins; may lie before the first.
-        source: int64 (n, F) or, for the centre alone, (n, 1): the frame of the take that each
+        source: int64 (n, F) or, for the centre alone, (n, 1): the frame of the sequence that each
             output stands for, -1 where an output does not count.
         frames: T.
         size: F.
-        stretched: whether the one window shows the whole take, stretched.
+        stretched: whether the one window shows the whole sequence, stretched.
     """
 
     starts: Frames
@@ -116,7 +88,7 @@ class Layout:
         return len(self.starts)
 
     def index(self, rows: slice) -> Frames:
-        """The frames of the take that some windows show, (rows, F)."""
+        """The frames of the sequence that some windows show, (rows, F)."""
         if self.stretched:
             return stretched_frames(self.frames, self.size).numpy()
         starts = torch.from_numpy(self.starts[rows])
@@ -124,7 +96,7 @@ class Layout:
 
 
 def lay_out(windows: str, valid: Mask, size: int) -> Layout:
-    """Cut a take into windows.
+    """Cut a sequence into windows.
 
     Args:
         windows: the policy, see :class:`Protocol`.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.takes import DataError, DataSet, Take
+from bench.data.sequences import DataError, DataSet, MotionSequence
 from bench.train.recipes import Recipe
 from bench.train.viewpoints import Viewpoints
 from h2ot_core.windows import window_frames, window_starts
@@ -87,7 +87,7 @@ class TakeFeed:
 
     def __init__(
         self,
-        takes: Sequence[Take],
+        takes: Sequence[MotionSequence],
         *,
         frames: int,
         channels: int,
@@ -98,7 +98,7 @@ class TakeFeed:
         description: Mapping[str, Any] | None = None,
     ) -> None:
         if not takes:
-            raise DataError("no takes to train on; check the split and the validation share")
+            raise DataError("no sequences to train on; check the split and the validation share")
         self._recipe = recipe
         self._frames = frames
         starts, lows, highs = [], [], []
@@ -207,7 +207,9 @@ def seed_of(*key: object) -> int:
     )
 
 
-def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], list[Take]]:
+def split_validation(
+    takes: Sequence[MotionSequence], share: float
+) -> tuple[list[MotionSequence], list[MotionSequence]]:
     """Set whole clips aside for validation, so that no motion is on both sides.
 
     A clip belongs to the part that its name's digest says, whatever else the data holds.
@@ -231,7 +233,7 @@ def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], l
 
 def dataset_feed(
     data: DataSet,
-    takes: Sequence[Take],
+    takes: Sequence[MotionSequence],
     *,
     frames: int,
     channels: int,

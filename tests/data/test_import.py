@@ -18,8 +18,8 @@ from bench.data.readers.mocap.bvh import read_bvh
 from bench.data.readers.mocap.convert import import_motion, read_naming, resampled
 from bench.data.readers.mocap.rotations import rotation
 from bench.data.readers.motion import load_motion
+from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
-from bench.data.takes import DataError
 
 CMU = 0.0254 / 0.45  # metres per unit of the CMU database, as its page of questions says
 

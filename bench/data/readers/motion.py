@@ -15,15 +15,15 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.readers.plain_npz import read_arrays
 from bench.data.skeleton import JOINT_NAMES, PARENTS
+from bench.records.files import replacing
 
 Array = npt.NDArray[np.float32]
 Split = Literal["train", "test"]
 
 _PER_CLIP: Final = ("names", "subjects", "actions", "split")
 _REQUIRED: Final = ("positions", "starts", *_PER_CLIP, "fps", "joint_names")
-# numpy reports damage by whatever its zip, text and header readers raise.
-_DAMAGE: Final = Exception
 
 
 class MotionError(ValueError):
@@ -155,15 +155,8 @@ def save_motion(
         "parents": np.array(PARENTS, dtype=np.int64),
         "license": np.array(license, dtype=np.str_),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -173,45 +166,24 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
             f"{path}: no such file; expected an open motion file (.npz), so check the path or "
             "use generated motion"
         )
-    with path.open("rb") as file:  # opened here, because numpy leaves torn files open
+    with path.open("rb") as file:
         if file.read(2) != b"PK":
             raise MotionError(
                 f"{path}: not an npz (npz files are zip archives and start with 'PK'); expected an "
                 "open motion file as written by save_motion"
             )
-        file.seek(0)
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except _DAMAGE as error:
-            raise MotionError(
-                f"{path}: the npz is torn or incomplete ({error}); copy or download it again"
-            ) from error
-        with archive:
-            missing = [name for name in _REQUIRED if name not in archive.files]
-            if missing:
-                raise MotionError(
-                    f"{path}: missing array {', '.join(map(repr, missing))}; it has "
-                    f"{', '.join(map(repr, archive.files)) or 'no arrays'}, expected at least "
-                    f"{', '.join(map(repr, _REQUIRED))}"
-                )
-            wanted = [*_REQUIRED, *(["parents"] if "parents" in archive.files else [])]
-            return {name: _read_array(path, archive, name) for name in wanted}
 
-
-def _read_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.generic]:
-    """Read one array of the archive; object arrays (pickles) and damage are refused."""
-    try:
-        array: npt.NDArray[np.generic] = archive[name]
-    except _DAMAGE as error:
-        if "allow_pickle" in str(error):
+    def choose(names: list[str]) -> list[str]:
+        missing = [name for name in _REQUIRED if name not in names]
+        if missing:
             raise MotionError(
-                f"{path}: array {name!r} is an object array (a pickle), which is never loaded "
-                "because loading one can run code; store plain numbers or np.array(list_of_str)"
-            ) from error
-        raise MotionError(
-            f"{path}: array {name!r} is torn or damaged ({error}); copy or download the file again"
-        ) from error
-    return array
+                f"{path}: missing array {', '.join(map(repr, missing))}; it has "
+                f"{', '.join(map(repr, names)) or 'no arrays'}, expected at least "
+                f"{', '.join(map(repr, _REQUIRED))}"
+            )
+        return [*_REQUIRED, *(["parents"] if "parents" in names else [])]
+
+    return read_arrays(path, choose, MotionError)
 
 
 def _check_starts(path: Path, starts: npt.NDArray[np.generic], frames: int) -> None:

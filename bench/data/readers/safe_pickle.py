@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 
 # Python and numpy report damage by whatever their zip, pickle and header readers raise.
 _DAMAGE: Final = Exception

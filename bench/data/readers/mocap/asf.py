@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from bench.data.readers.mocap.rotations import Real, rotation
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 
 ROOT: Final = "root"
 _MOVES: Final = ("tx", "ty", "tz")

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from bench.data.readers.mocap.rotations import Real, rotation
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 
 _MOST_JOINTS: Final = 1000
 

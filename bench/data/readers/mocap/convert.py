@@ -17,8 +17,8 @@ from bench.data.readers.mocap.asf import Skeleton, read_amc, read_asf
 from bench.data.readers.mocap.bvh import Bvh, Joint, read_bvh
 from bench.data.readers.mocap.rotations import Real
 from bench.data.readers.motion import Clip, save_motion
+from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
-from bench.data.takes import DataError
 
 ASF_JOINTS: Final[dict[str, tuple[str, ...]]] = {
     "Hip": ("lhipjoint", "rhipjoint"),
