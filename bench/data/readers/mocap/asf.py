@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.data.readers.mocap.rotations import Real, rotation
+from bench.data.rotations import Real, rotation
 from bench.data.sequences import DataError
 
 ROOT: Final = "root"
@@ -128,7 +128,7 @@ def read_amc(path: str | os.PathLike[str], skeleton: Skeleton) -> dict[str, Real
     for bone in skeleton.bones:
         table = values.get(bone.name, np.zeros((frames, 0)))
         turning = [k for k, name in enumerate(bone.dof) if name in _TURNS]
-        angles = table[:, turning] if degrees else np.rad2deg(table[:, turning])
+        angles = np.deg2rad(table[:, turning]) if degrees else table[:, turning]
         # The first angle is applied first, hence stands innermost.
         axes = "".join(bone.dof[k][1] for k in reversed(turning))
         turn = bone.axis @ rotation(angles[:, ::-1], axes) @ bone.axis.T
@@ -199,7 +199,7 @@ def _axis(angles: list[str], axes: str, degrees: bool) -> Real:
     values = _vector(angles)
     if sorted(axes) != ["x", "y", "z"]:
         raise ValueError(f"axis order {axes!r}")
-    values = values if degrees else np.rad2deg(values)
+    values = np.deg2rad(values) if degrees else values
     return rotation(values[None, ::-1], axes[::-1])[0]
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.data.readers.mocap.rotations import Real, rotation
+from bench.data.rotations import Real, rotation
 from bench.data.sequences import DataError
 
 _MOST_JOINTS: Final = 1000
@@ -65,7 +65,7 @@ class Bvh:
                 if name.endswith("position"):
                     move[:, "XYZ".index(name[0])] = values[:, k]
             axes = "".join(joint.channels[k][0].lower() for k in turning)
-            turn = rotation(values[:, turning], axes)
+            turn = rotation(np.deg2rad(values[:, turning]), axes)
             if joint.parent >= 0:
                 around = turns[joint.parent]
                 move = places[joint.parent] + np.einsum("tij,tj->ti", around, move)

@@ -15,8 +15,8 @@ import numpy as np
 
 from bench.data.readers.mocap.asf import Skeleton, read_amc, read_asf
 from bench.data.readers.mocap.bvh import Bvh, Joint, read_bvh
-from bench.data.readers.mocap.rotations import Real
 from bench.data.readers.motion import Clip, save_motion
+from bench.data.rotations import Real
 from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
 
