@@ -89,5 +89,5 @@ def _evaluate(args: argparse.Namespace) -> None:
             split=args.split,
             limit=args.limit,
         ),
-        say=print,
+        log=print,
     )

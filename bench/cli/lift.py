@@ -67,11 +67,11 @@ def _lift(args: argparse.Namespace) -> None:
         device=args.device,
     )
     if args.animate is None:
-        lift_file(job, say=print)
+        lift_file(job, log=print)
         return
     from reports.animation import animate, check_target
 
     target = check_target(args.animate, say=print)
-    found = lift_file(job, say=print)
+    found = lift_file(job, log=print)
     drawn = animate(target, found.poses, found.keypoints, fps=args.fps, unit=found.unit)
     print(f"{target}: {drawn}")

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-import h2ot_core
 from bench.data.sequences import DataSet, Split
+from bench.evaluation.model import check_options, load_model
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
-from bench.models.weights import Weights, load_weights
+from bench.models.weights import Weights
 from bench.records.case import Case
-from bench.records.errors import UsageError
 from bench.records.session import opened
 from bench.records.units import rounded
 
@@ -51,12 +48,12 @@ class Job:
     limit: int | None = None
 
 
-def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
-    """Evaluate, tell the user and store the records.
+def run(job: Job, log: Callable[[str], None] = lambda line: None) -> Evaluation:
+    """Evaluate, report and store the records.
 
     Args:
         job: what to do.
-        say: takes lines for the user.
+        log: called with each line for the user.
 
     Raises:
         UsageError: without weights, if the device or the store cannot be used, or if model, data
@@ -64,57 +61,40 @@ def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
         DataError: if the data cannot be used.
         h2ot_core.CheckpointError: if the weights do not fit.
     """
-    if job.weights is None and not job.untrained:
-        raise UsageError(
-            "no --weights: the errors of a model without trained weights say nothing; give a "
-            "checkpoint, or --untrained to try the command all the same"
-        )
-    if job.weights is not None and job.untrained:
-        raise UsageError("--weights and --untrained exclude each other; give one")
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is there; leave --device out to use the CPU")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = h2ot_core.build(**job.case.build_arguments())
-    weights = None
-    if job.weights is not None:
-        load_weights(model, job.weights)
-        weights = Weights.of(job.weights)
-    model = model.to(job.device).eval()
-    with opened(job.store):  # so that a store that cannot be written is known before the work
+    without = "the errors of a model without trained weights mean nothing"
+    check_options(job.weights, job.untrained, job.device, without=without)
+    model = load_model(job.case.build_arguments(), job.weights, job.device)
+    weights = None if job.weights is None else Weights.of(job.weights)
+    with opened(job.store):  # a store that cannot be written fails here, before the work
         pass
     dataset = job.data()
     protocol = default_protocol(
         model,
         dataset,
-        windows=job.windows,
-        flip=job.flip,
-        zero_root=job.zero_root,
-        downsample=job.downsample,
-        batch=job.batch,
+        **{n: getattr(job, n) for n in ("windows", "flip", "zero_root", "downsample", "batch")},
     )
-    say(f"model: {job.case.label}")
-    say(
+    log(f"model: {job.case.label}")
+    log(
         f"weights: {weights.name} (sha256 {weights.sha256[:12]})"
         if weights is not None
-        else "weights: none, untrained; the errors say nothing of the method"
+        else "weights: none, untrained; the errors mean nothing"
     )
-    say(f"data: {dataset.name}, {job.split} split, 2D joints {dataset.detector}")
-    say(f"  {dataset.description}")
-    say(f"protocol: {protocol}")
+    log(f"data: {dataset.name}, {job.split} split, 2D joints {dataset.detector}")
+    log(f"  {dataset.description}")
+    log(f"protocol: {protocol}")
     result = evaluate(model, dataset, protocol, split=job.split, limit=job.limit)
     for line in _remarks(result):
-        say(line)
-    say("")
-    say(table(result))
+        log(line)
+    log("")
+    log(table(result))
     with opened(job.store) as (store, stamp):
         store.append(to_records(result, job.case, weights=weights, model=model, stamp=stamp))
-    say(f"\nrecords: {job.store}")
+    log(f"\nrecords: {job.store}")
     return result
 
 
 def _remarks(result: Evaluation) -> list[str]:
-    """What is to be said besides the table."""
+    """Notes beside the table."""
     lines = [f"note: {note}" for note in result.notes]
     if result.confidence == "1 throughout":
         lines.append("note: the data have no confidence; the model gets 1 throughout")

@@ -25,7 +25,7 @@ BY_TAKE = "mpjpe_mm_by_take"
 
 
 def group_name(evaluation: Evaluation, weights: Weights | None) -> str:
-    """Tells evaluations of one case apart: weights, data and protocol, in a short tag."""
+    """A short tag of weights, data and protocol, which distinguishes evaluations of one case."""
     meaning = {
         "dataset": evaluation.dataset,
         "detector": evaluation.detector,
@@ -51,7 +51,7 @@ def to_records(
     Each metric is one record, its values those of the actions, labelled with their names, then
     the mean over actions, labelled "mean", and for 3DHP the mean over frames, labelled
     "frame-weighted". One more record, ``mpjpe_mm_by_take``, holds the mean of every sequence, for
-    comparisons in pairs; its protocol gives the clip and the frames of each.
+    comparisons in pairs; its protocol names the clip and the frames of each.
 
     Args:
         case: the configuration; its motion becomes the name of the data set.

@@ -1,4 +1,4 @@
-"""What an evaluation found: errors per sequence, per action and over all."""
+"""The result of an evaluation: errors per sequence, per action and over all."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SequenceErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What :func:`evaluate` found.
+    """The result of :func:`evaluate`.
 
     Attributes:
         dataset, description, detector, split: of the data.
@@ -62,8 +62,8 @@ class Evaluation:
         sequences: one per sequence in which a frame counts, in the order of the data.
         order: names of actions in the order of the data set, only those that occur.
         missing: actions of the data set of which there is no sequence.
-        limit: as given.
-        notes: what is to be told of the data.
+        limit: most sequences evaluated; None means all.
+        notes: of the data set.
     """
 
     dataset: str
@@ -86,7 +86,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those that have a value, in the order of :data:`UNITS`."""
+        """The metrics with a value, in the order of :data:`UNITS`."""
         return tuple(
             name for name in UNITS if any(name in sequence.values for sequence in self.sequences)
         )
@@ -100,11 +100,11 @@ class Evaluation:
     @cached_property
     def mean(self) -> dict[str, float]:
         """Metric to the mean over actions, each with equal weight."""
-        found = {}
+        means = {}
         for metric in self.metrics:
             values = [of[metric] for of in self.actions.values() if metric in of]
-            found[metric] = sum(values) / len(values)
-        return found
+            means[metric] = sum(values) / len(values)
+        return means
 
     @cached_property
     def weighted(self) -> dict[str, float]:
@@ -113,10 +113,10 @@ class Evaluation:
 
 
 def _mean(sequences: Sequence[SequenceErrors]) -> dict[str, float]:
-    found = {}
+    means = {}
     for metric in UNITS:
-        having = [sequence for sequence in sequences if metric in sequence.values]
-        weight = sum(sequence.weight(metric) for sequence in having)
+        measured = [sequence for sequence in sequences if metric in sequence.values]
+        weight = sum(sequence.weight(metric) for sequence in measured)
         if weight:
-            found[metric] = sum(t.weight(metric) * t.values[metric] for t in having) / weight
-    return found
+            means[metric] = sum(s.weight(metric) * s.values[metric] for s in measured) / weight
+    return means

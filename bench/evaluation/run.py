@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ def evaluate(
 ) -> Evaluation:
     """Lift every sequence of a split and measure the errors.
 
-    Takes are lifted one after the other, their windows in common batches. A model of three
+    Sequences are lifted one after the other, their windows in common batches. A model of three
     input channels gets the data's confidence, or 1 where there is none; one of two drops it.
 
     Args:
@@ -79,9 +81,7 @@ def evaluate(
             f"the {split} split of {dataset.name} has no millimetres to measure errors "
             f"against; use the other split"
         )
-    sequences = [
-        downsampled(sequence, protocol.downsample) for sequence in _limited(dataset, split, limit)
-    ]
+    sequences = [downsampled(s, protocol.downsample) for s in _limited(dataset, split, limit)]
     _check(model, dataset, sequences, protocol)
     size = model.schedule.frames
     plan = [(sequence, lay_out(protocol.windows, sequence.valid, size)) for sequence in sequences]
@@ -92,13 +92,12 @@ def evaluate(
     if dataset.pck_joints:
         for name, metric in (("pck_percent", metrics.pck), ("auc_percent", metrics.auc)):
             per_frame[name] = partial(metric, joints=dataset.pck_joints, reduce=False)
-    found = tuple(
+    lifted = _lifted(model, dataset, plan, protocol, progress)
+    errors = tuple(
         _errors(sequence, layout, poses, protocol, dataset.root, per_frame)
-        for (sequence, layout), poses in zip(
-            plan, _lifted(model, dataset, plan, protocol, progress), strict=True
-        )
+        for (sequence, layout), poses in zip(plan, lifted, strict=True)
     )
-    present = dict.fromkeys(sequence.action for sequence in found)
+    present = dict.fromkeys(sequence.action for sequence in errors)
     order = [action for action in dataset.actions if action in present]
     order += [action for action in present if action not in order]
     return Evaluation(
@@ -109,7 +108,7 @@ def evaluate(
         pck_joints=dataset.pck_joints,
         protocol=protocol,
         confidence=_confidence(model, sequences),
-        sequences=found,
+        sequences=errors,
         order=tuple(order),
         # The names may be those of another split, as of 3DHP's test sequences.
         missing=tuple(a for a in dataset.actions if a not in present)
@@ -136,7 +135,7 @@ def _check(
     if config.pipeline == "seq2frame" and protocol.windows != "centre":
         raise UsageError(
             f"this {config.host} model puts out the centre frame alone (seq2frame), so windows "
-            f"{protocol.windows!r} cannot be; leave windows out or give 'centre'"
+            f"{protocol.windows!r} do not fit; leave windows out or give 'centre'"
         )
     if host.channels not in (2, 3):
         raise UsageError(
@@ -166,10 +165,10 @@ def _check(
 
 
 def _confidence(model: Hourglass, sequences: Sequence[MotionSequence]) -> str:
-    given = {sequence.input.shape[2] for sequence in sequences} == {3}
+    in_data = {sequence.input.shape[2] for sequence in sequences} == {3}
     if model.host.channels == 3:
-        return "as in the data" if given else "1 throughout"
-    return "dropped" if given else "none"
+        return "as in the data" if in_data else "1 throughout"
+    return "dropped" if in_data else "none"
 
 
 # --- lifting -----------------------------------------------------------------------------------
@@ -200,21 +199,11 @@ def _lifted(
 
 
 def _batches(plan: _Plan, size: int) -> Iterator[list[tuple[int, slice]]]:
-    """Windows of all sequences in turn, as places in the plan and rows, ``size`` at a time."""
-    batch: list[tuple[int, slice]] = []
-    room = size
-    for i, (_, layout) in enumerate(plan):
-        start = 0
-        while start < len(layout):
-            stop = min(start + room, len(layout))
-            batch.append((i, slice(start, stop)))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield batch
-                batch, room = [], size
-    if batch:
-        yield batch
+    """Yield the windows of all sequences, ``size`` at a time: index in the plan, and rows."""
+    windows = ((i, row) for i, (_, layout) in enumerate(plan) for row in range(len(layout)))
+    while batch := list(islice(windows, size)):
+        groups = ((i, [row for _, row in rows]) for i, rows in groupby(batch, itemgetter(0)))
+        yield [(i, slice(rows[0], rows[-1] + 1)) for i, rows in groups]
 
 
 def _input(sequence: MotionSequence, layout: Layout, rows: slice, channels: int) -> Tensor:
@@ -246,7 +235,7 @@ def _poses(
 
 @contextmanager
 def _evaluating(model: Hourglass) -> Iterator[None]:
-    """In evaluation mode, and without a look at every batch: the data were looked at before."""
+    """Evaluation mode, without checking every batch for finite values: the data are checked."""
     training, check = model.training, model.check_finite
     model.eval()
     model.check_finite = False
