@@ -1,4 +1,4 @@
-"""Lifting a whole video with a model that takes windows of F frames."""
+"""Lift a video with a model of windows of F frames."""
 
 from __future__ import annotations
 

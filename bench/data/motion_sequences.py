@@ -56,16 +56,16 @@ def motion_data(
 
     def load(split: Split) -> Sequence[MotionSequence]:
         sequences: list[MotionSequence] = []
-        seen = kept = 0
+        seen = used = 0
         of = subject if split == "test" else train_cameras
         for view in source.views(split=split, subject=of, seed=seed):
             runs = list(_sequences(view, exact=detector == "gt"))
             sequences += runs
             seen += len(view.usable)
-            kept += sum(map(len, runs))
-        if kept < seen:
+            used += sum(map(len, runs))
+        if used < seen:
             notes.append(
-                f"{split}: {seen - kept} of {seen} frames left out, where a joint comes within "
+                f"{split}: {seen - used} of {seen} frames left out, where a joint comes within "
                 f"{NEAREST_M} m of the camera or leaves the image by more than {MARGIN:.0%}"
             )
         return sequences

@@ -1,4 +1,4 @@
-"""What every data set is turned into: sequences, each one stretch of motion seen by one camera."""
+"""Sequences, the form of every data set: each is one motion as one camera sees it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Split = Literal["train", "test"]
 
 
 class DataError(ValueError):
-    """Data that cannot be used: says what was given, what was expected and how to mend it."""
+    """Unusable data; the message has the value, what was expected and the remedy."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,14 +53,14 @@ class MotionSequence:
 
     def __post_init__(self) -> None:
         frames, joints = self.input.shape[:2]
-        wanted = {
+        shapes = {
             "input": (frames, joints, min(max(self.input.shape[-1], 2), 3)),
             "target": (frames, joints, 3),
             "truth_mm": (frames, joints, 3),
             "to_mm": (frames,),
             "valid": (frames,),
         }
-        for name, shape in wanted.items():
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(
                     f"sequence {self.name!r}: {name} has shape {getattr(self, name).shape}, "

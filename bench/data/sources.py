@@ -27,7 +27,7 @@ def open_data(
     reader = READERS[scheme]
     if not place and "[" not in reader.form:
         what = reader.form.partition(":")[2].lower()
-        raise DataError(f"{scheme} was given without a {what}; expected {reader.form}")
+        raise DataError(f"{scheme} needs a {what}; expected {reader.form}")
     if detector is not None and detector not in reader.detectors:
         known = " or ".join(map(repr, reader.detectors))
         raise DataError(
@@ -37,12 +37,12 @@ def open_data(
     if noise is not None and not reader.simulated:
         simulated = " or ".join(row.form for row in READERS.values() if row.simulated)
         raise DataError(
-            f"{scheme} has 2D joints of its own, but a noise model was given; expected none, or "
-            f"{simulated} as the source"
+            f"{scheme} has 2D joints of its own, which a noise model cannot change; "
+            f"expected none, or {simulated} as the source"
         )
     if noise is not None and detector is not None:
         raise DataError(
-            f"both detector {detector!r} and a noise model were given; exact 2D has no noise, so "
+            f"detector {detector!r} and a noise model exclude each other; exact 2D has no noise, so "
             "give one of them"
         )
     options = {"detector": detector, "noise": noise}

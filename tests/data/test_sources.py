@@ -141,13 +141,13 @@ def test_a_downsampled_take_keeps_every_other_frame() -> None:
     ("spec", "arguments", "message"),
     [
         ("coco:x", {}, r"unknown source of data 'coco:x'; expected one of .*motion:FILE"),
-        ("h36m", {}, "h36m was given without a folder; expected h36m:FOLDER"),
+        ("h36m", {}, "h36m needs a folder; expected h36m:FOLDER"),
         ("h36m:x", {"detector": "sh"}, "no 2D joints of detector 'sh'; expected 'cpn' or 'gt'"),
         ("sh:x", {"detector": "gt"}, "sh has no 2D joints of detector 'gt'; expected 'sh'"),
-        ("3dhp:x", {"noise": DetectorNoise()}, "3dhp has 2D joints of its own, but a noise"),
+        ("3dhp:x", {"noise": DetectorNoise()}, "3dhp has 2D joints of its own, which a noise"),
         ("sh:nowhere.pkl", {}, r"nowhere\.pkl: no such file"),
         ("3dhp:nowhere", {}, r"nowhere: has neither data_train_3dhp\.npz nor"),
-        ("motion", {}, "motion was given without a file; expected motion:FILE"),
+        ("motion", {}, "motion needs a file; expected motion:FILE"),
         ("generated:x", {}, "generated:x has no whole number as its seed"),
         ("generated", {"detector": "cpn"}, "generated has no 2D joints of detector 'cpn'"),
         ("generated", {"detector": "gt", "noise": DetectorNoise()}, "exact 2D has no noise"),
@@ -207,7 +207,7 @@ def test_a_row_makes_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_data("own:x").detector == "mine"
     data = open_data("own:x", detector="gt")
     assert (data.name, data.detector, data.windows) == ("own:x", "gt", "mixste")
-    with pytest.raises(DataError, match="own was given without a file; expected own:FILE"):
+    with pytest.raises(DataError, match="own needs a file; expected own:FILE"):
         open_data("own")
     with pytest.raises(DataError, match=r"unknown source .* or own:FILE"):
         open_data("owm:x")

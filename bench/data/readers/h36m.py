@@ -30,7 +30,7 @@ ACTIONS: Final = tuple(
 )
 """The 15 actions in the order of the published tables."""
 
-KEPT: Final = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
+USED: Final = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 """Of the 32 joints of the data set, the 17 that are used."""
 
 _CORRUPT: Final = ("S11", "Directions")  # its video is damaged; the published file is without it
@@ -43,14 +43,14 @@ _EXPECTED: Final = "the Human3.6M npz files of VideoPose3D (its DATASETS.md says
 def load_h36m(folder: str | os.PathLike[str], detector: str = "cpn") -> DataSet:
     """Read Human3.6M in the npz protocol of VideoPose3D, MixSTE and MHFormer.
 
-    The 3D joints (world, metres) are turned into each camera's frame and taken relative to the
+    The 3D joints (world, metres) are turned into each camera's frame and made relative to the
     pelvis; the 2D joints (pixels) are normalised by the image width. Sequences are every action of
     S1, S5, S6, S7 and S8 (train) or S9 and S11 (test) by four cameras, named
     "S9/Directions 1/54138969". Targets are metres, `to_mm` is 1000 throughout.
 
     2D sequences longer than their 3D are cut at the end. 2D joints that are not finite are
-    interpolated; frames of which the 3D is not finite do not count (`valid`). Each is told in
-    `DataSet.notes`.
+    interpolated; frames of which the 3D is not finite do not count (`valid`). `DataSet.notes`
+    lists each.
 
     Args:
         folder: has `data_3d_h36m.npz` and the file of 2D joints in `JOINTS`. The 3D may have all
@@ -171,7 +171,7 @@ class _Reader(SplitReader):
                 f"{self.poses_file}: 3D joints of {name} have shape {world.shape}, expected "
                 "(frames, 32, 3) in metres, or (frames, 17, 3); prepare the file again"
             )
-        return world[:, KEPT] if world.shape[1] == 32 else world
+        return world[:, USED] if world.shape[1] == 32 else world
 
     def _sequence(
         self, name: str, action: str, world: Real, camera: Camera, pixels: Real

@@ -26,7 +26,7 @@ FAR: Final = 1e9
 
 
 class KeypointError(ValueError):
-    """Keypoints that cannot be used: says what was given, what was expected and how to mend it."""
+    """Unusable keypoints; the message has the value, what was expected and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +61,14 @@ def load_keypoints(
 ) -> Keypoints:
     """Read the keypoints of one person.
 
-    A joint with x = y = confidence = 0 counts as not detected. It is filled in by linear
-    interpolation between the nearest frames that have it, or held at the ends of the video.
+    A joint with x = y = confidence = 0 counts as not detected. It is interpolated
+    linearly between the nearest frames that have it, and held at the ends of the video.
 
     Args:
         path: in one of the formats of :data:`bench.data.readers.KEYPOINT_READERS`, recognised by
             content: see :func:`bench.data.readers.keypoints_npz.read_npz` and
             :func:`bench.data.readers.keypoints_coco.read_json`.
-        width: of the image, pixels; goes before what the file says.
+        width: of the image, pixels; overrides that in the file.
         height: likewise.
         person: whose detections to use, where a file holds several people; None means the highest
             score of each frame.
@@ -130,7 +130,7 @@ class RawKeypoints:
         joints: (T, 17, 3) float64, x, y and confidence; zeros where there is no detection.
         coco: whether these are COCO's joints, not Human3.6M's.
         frames: (T,) frame numbers.
-        sizes: width and height, where the file says.
+        sizes: width and height, where the file has them.
         text: what kind of file it is.
         crowded: frames with more than one person to choose from.
     """
@@ -153,7 +153,7 @@ def _finish(path: Path, found: RawKeypoints, width: int, height: int) -> Keypoin
         raise KeypointError(
             f"{path}: {int((~finite).sum())} joints have values that are NaN, infinite or beyond "
             f"any image, the first at frame {found.frames[row]}, joint {joint} ({name}); "
-            f"interpolate them, or set x, y and confidence all to 0 to have that done"
+            f"interpolate them, or set x, y and confidence all to 0 to have them interpolated"
         )
     seen = (joints != 0).any(axis=-1)
     lost = [name for name, ever in zip(_names(found), seen.any(axis=0), strict=True) if not ever]

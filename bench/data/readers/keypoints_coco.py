@@ -69,8 +69,8 @@ def read_json(path: Path, person: int | None) -> RawKeypoints:
             for entry in data["people"]
             if isinstance(entry, dict) and isinstance(entry.get("pose_keypoints_2d"), list)
         ]
-        given = other_skeleton(lengths[0] // 3 if lengths else 0)
-        raise KeypointError(f"{path}: one frame as OpenPose writes it, with {given}")
+        problem = other_skeleton(lengths[0] // 3 if lengths else 0)
+        raise KeypointError(f"{path}: one frame as OpenPose writes it, with {problem}")
     found = f"keys {_some(data)}" if isinstance(data, dict) else type(data).__name__
     raise KeypointError(
         f"{path}: the JSON holds {found}; expected a list of COCO results, or a COCO data set with "
@@ -160,7 +160,7 @@ def _from_dataset(path: Path, data: Mapping[str, Any], person: int | None) -> Ra
 def _choose(
     path: Path, entries: Sequence[tuple[int, str, dict[str, Any]]], person: int | None
 ) -> tuple[dict[int, _Detection], int]:
-    """The surest detection of each frame, and in how many frames there were others."""
+    """The detection of the highest score in each frame, and how many frames have others."""
     if person is not None:
         there = [_person(entry) for _, _, entry in entries]
         entries = [e for e, who in zip(entries, there, strict=True) if who == person]

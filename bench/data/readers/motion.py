@@ -27,7 +27,7 @@ _REQUIRED: Final = ("positions", "starts", *_PER_CLIP, "fps", "joint_names")
 
 
 class MotionError(ValueError):
-    """Motion that cannot be used: says what was given, what was expected and how to mend it."""
+    """Unusable motion; the message has the value, what was expected and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ def load_motion(path: str | os.PathLike[str]) -> list[Clip]:
         path: an npz with the arrays named at the top of this module. Pickles are never loaded.
 
     Returns:
-        The clips in file order; their positions are read-only views of one array. Any whole,
-        positive frame rate is accepted and kept.
+        The clips in file order; their positions are read-only views of one array. Any
+        positive integer frame rate is accepted.
 
     Raises:
         MotionError: the file is missing, is no npz, is torn, lacks an array, or holds arrays of
@@ -107,9 +107,9 @@ def save_motion(
     source: str = "unstated",
     license: str = "No terms were stated when this file was written.",
 ) -> None:
-    """Write clips to an open motion file, so that `load_motion` gives the same clips back.
+    """Write clips to an open motion file, so that `load_motion` returns the same clips.
 
-    The file appears whole or not at all: it is written beside its place and then moved there.
+    The file is written atomically: to a temporary file beside it, which then replaces it.
 
     Args:
         path: where to write; an existing file is replaced. No suffix is added.
@@ -160,7 +160,7 @@ def save_motion(
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Read the required arrays, and `parents` where present, or say why that is impossible."""
+    """Read the required arrays, and `parents` where present."""
     if not path.is_file():
         raise MotionError(
             f"{path}: no such file; expected an open motion file (.npz), so check the path or "
@@ -213,7 +213,7 @@ def _check_labels(path: Path, names: Sequence[str], split: Sequence[str]) -> Non
     for name in names:
         if name in seen:
             raise MotionError(
-                f"{path}: two clips are named {name!r}; records are kept by clip name, so give "
+                f"{path}: two clips are named {name!r}; records are keyed by clip name, so give "
                 "each clip its own"
             )
         seen.add(name)
@@ -226,15 +226,15 @@ def _check_labels(path: Path, names: Sequence[str], split: Sequence[str]) -> Non
 
 def _check_joints(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
     """Raise unless the joints come in Human3.6M order."""
-    given = [str(name) for name in arrays["joint_names"].ravel()]
-    if len(given) != len(JOINT_NAMES):
+    names = [str(name) for name in arrays["joint_names"].ravel()]
+    if len(names) != len(JOINT_NAMES):
         raise MotionError(
-            f"{path}: array 'joint_names' has {len(given)} names, expected the {len(JOINT_NAMES)} "
+            f"{path}: array 'joint_names' has {len(names)} names, expected the {len(JOINT_NAMES)} "
             f"of Human3.6M: {', '.join(JOINT_NAMES)}"
         )
     wrong = [
         f"joint {i} is {got!r}, expected {expected!r}"
-        for i, (got, expected) in enumerate(zip(given, JOINT_NAMES, strict=True))
+        for i, (got, expected) in enumerate(zip(names, JOINT_NAMES, strict=True))
         if got != expected
     ]
     if wrong:

@@ -68,7 +68,7 @@ def load_sh(file: str | os.PathLike[str], detector: str = "sh") -> DataSet:
     In the test split `to_mm` is w/2 x `2.5d_factor` of each frame, and `truth_mm` are
     `joints_2.5d_image` relative to the pelvis. The train split of the file has no millimetres:
     there `to_mm` is w/2 and `truth_mm` target x `to_mm`, which are pixels, not millimetres, and
-    errors against it are comparable among each other only (told in `DataSet.notes`). The videos
+    errors against it are comparable among each other only (see `DataSet.notes`). The videos
     in `SKIPPED` are left out of the test split.
 
     2D joints that are not finite are interpolated; frames of which the 3D is not finite do not
@@ -105,7 +105,7 @@ def action_of(action: object, source: str) -> str:
 
     Args:
         action: of a frame in the file: a number from 2 to 16, `act_02` to `act_16`, or a name.
-        source: of the frame; its number is taken where the action says nothing known.
+        source: of the frame; its number is used where the action is not known.
 
     Raises:
         KeyError: neither names one of the 15 actions.
@@ -236,19 +236,20 @@ class _Reader(SplitReader):
     def _floats(self, name: str, shape: tuple[int | None, ...]) -> Values:
         """Return numbers of a shape per frame; None is any length of at least 2."""
         values = floats(self._array(name), np.float32)
-        have = values.shape[1:]
-        fits = values.ndim > 0 and len(have) == len(shape)
+        actual = values.shape[1:]
+        fits = values.ndim > 0 and len(actual) == len(shape)
         if not fits or any(
-            got < 2 if want is None else got != want for got, want in zip(have, shape, strict=True)
+            got < 2 if want is None else got != want
+            for got, want in zip(actual, shape, strict=True)
         ):
-            wanted = ["2 or more" if want is None else str(want) for want in shape]
-            raise self._shape(name, values.shape, f"({', '.join(['frames', *wanted])})")
+            sizes = ["2 or more" if want is None else str(want) for want in shape]
+            raise self._shape(name, values.shape, f"({', '.join(['frames', *sizes])})")
         self._frames(name, len(values))
         return values
 
-    def _shape(self, name: str, have: tuple[int, ...], wanted: str) -> DataError:
+    def _shape(self, name: str, actual: tuple[int, ...], expected: str) -> DataError:
         return DataError(
-            f"{self.file}: {self.split} {name!r} has shape {have}, expected {wanted}; expected "
+            f"{self.file}: {self.split} {name!r} has shape {actual}, expected {expected}; expected "
             f"{_EXPECTED}"
         )
 

@@ -29,7 +29,7 @@ Indices = npt.NDArray[np.int64]
 FPS: Final = 50
 """Frame rate of generated motion, that of Human3.6M."""
 
-_PAD: Final = 3 * FPS  # frames walked before and after a clip, so that its first steps are whole
+_PAD: Final = 3 * FPS  # frames walked before and after a clip, so that its first steps are complete
 _PLANT: Final = 0.23  # phase of a stride at which the hips pass over the planted foot
 _SUBJECTS: Final[dict[Split, tuple[str, ...]]] = {
     "train": ("G1", "G2", "G3", "G4", "G5"),
@@ -49,7 +49,7 @@ def generate(
     Args:
         seed: any whole number >= 0; with `split` and the activity's name it fixes the clip.
         frames: T, length of every clip; a longer clip begins with the shorter one.
-        activities: names from `ACTIVITIES`, in the order wanted; None means all of them.
+        activities: names from `ACTIVITIES`, in the order of the clips; None means all of them.
         split: `train` or `test`; other subjects and other motion in each.
 
     Returns:
@@ -93,7 +93,7 @@ def _rng(*key: object) -> np.random.Generator:
 
 @dataclass
 class _Scene:
-    """What an activity is given: its random stream, its length and its body."""
+    """The inputs of an activity: its random stream, its length and its body."""
 
     rng: np.random.Generator
     frames: int
