@@ -42,8 +42,8 @@ def open_data(
         )
     if noise is not None and detector is not None:
         raise DataError(
-            f"detector {detector!r} and a noise model exclude each other; exact 2D has no noise, so "
-            "give one of them"
+            f"detector {detector!r} and a noise model exclude each other, because exact 2D "
+            "has no noise; give one of them"
         )
     options = {"detector": detector, "noise": noise}
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -288,7 +288,7 @@ class MotionSource:
         size = np.array([camera.width, camera.height])
         outside = ((pixels < -MARGIN * size) | (pixels > (1 + MARGIN) * size)).any(axis=(-2, -1))
         target = _frozen(points - points[:, :1])
-        usable = ~(near | outside)
+        usable = np.asarray(~(near | outside))
         return View(clip, camera, _frozen(pixels), target, usable, self.noise, seed)
 
     def _nothing_left(

@@ -5,7 +5,7 @@ Metres and radians; body frame x forward, y left, z up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,8 @@ class Body:
 def draw_body(rng: np.random.Generator) -> Body:
     """Draw a subject: stature 92% to 104% of the default, each bone within 3% of that stature."""
     stature = rng.uniform(0.92, 1.04)
-    return Body(**{f.name: f.default * stature * rng.uniform(0.97, 1.03) for f in fields(Body)})
+    bones = asdict(Body())
+    return Body(**{name: x * stature * rng.uniform(0.97, 1.03) for name, x in bones.items()})
 
 
 @dataclass
