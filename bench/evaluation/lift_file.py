@@ -28,10 +28,6 @@ from bench.records.files import replacing
 
 Array = npt.NDArray[np.float32]
 
-# Hosts whose published weights put out metres. The others put out image coordinates, which
-# their own evaluation scales.
-_METRES = ("mixste", "mhformer")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -98,8 +94,7 @@ def lift_file(job: Job, log: Callable[[str], None] = lambda line: None) -> Lifte
     log(keypoints.source)
     model = load_model({"host": "mixste", **job.arguments}, job.weights, job.device)
     poses = _lift(model, keypoints, job, log)
-    trained = job.weights is not None and model.config.host in _METRES
-    unit = "metres" if trained else "unstated"
+    unit = model.host.output_unit if job.weights is not None else "unstated"
     arrays = {
         "poses_3d": poses,
         "frames": keypoints.frames,
