@@ -1,4 +1,4 @@
-"""Lifting a video frame by frame, as it comes from a camera."""
+"""Lift a video frame by frame, as it comes from a camera."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from h2ot_core.video import LEFT, RIGHT, check_sides, chosen_pipeline, lift_wind
 
 
 class Stream:
-    """Takes 2D poses one at a time and gives each frame's 3D pose as soon as it can be had.
+    """Lifts 2D poses one at a time and returns each 3D pose as soon as it is determined.
 
-    The last F frames are held in a ring buffer. With seq2frame every frame costs a forward pass,
+    A ring buffer holds the last F frames. With seq2frame every frame costs a forward pass,
     which puts out one pose; with seq2seq every ``hop`` frames do, for the newest ``hop`` poses.
     The video's ends are padded with copies of its first and last frame.
 
@@ -24,7 +24,7 @@ class Stream:
     setting                equal to
     =====================  ==================================================================
     seq2frame              ``lift`` of the whole video
-    seq2frame, delay d     frame t as ``lift`` gives it for the video cut after frame t + d
+    seq2frame, delay d     frame t of ``lift`` for the video cut after frame t + d
     seq2seq, hop F         ``lift`` of the whole video, if F divides its length (``lift`` pads
                            half at either end, which needs the length before the video ends)
     seq2seq, hop h         of each h frames the newest in ``lift`` of the F frames up to them
@@ -37,7 +37,7 @@ class Stream:
             ``hop - 1`` frames for its window, and the work per frame is that of a window / hop.
         delay: frames of future context that the newest pose put out has. None means for seq2frame
             all that the window holds behind its centre, for seq2seq none. With less, seq2frame
-            takes copies of the newest frame for the future, so that the network sees a body that
+            pads the future with copies of the newest frame, so that the network sees a body that
             stops: each pose comes sooner and is less exact. At most F - hop for seq2seq.
         flip: also lift the mirrored window and average, as ``lift`` does; twice the work.
         left, right: joints that a mirror exchanges.
@@ -78,7 +78,7 @@ class Stream:
         self._window = torch.empty_like(self._ring)
         # Two turns of the ring: the places of any F frames in a row are a slice of it.
         self._turns = torch.arange(2 * self.frames, device=like.device) % self.frames
-        self._taken = self._given = 0
+        self._received = self._returned = 0
 
     @property
     def waits(self) -> tuple[int, int]:
@@ -86,23 +86,23 @@ class Stream:
         return self.delay, self.delay + self.hop - 1
 
     def push(self, frame: Tensor) -> list[tuple[int, Tensor]]:
-        """Take the next frame.
+        """Add the next frame.
 
         Args:
             frame: (J, C_in), normalised as the model was trained.
 
         Returns:
-            What can now be told: frame number, from 0, and pose (J, 3) on the model's device, in
-            order; often nothing.
+            The poses that are now determined, in order: frame number, from 0, and pose (J, 3) on
+            the model's device; often none.
 
         Raises:
             InputError: on a wrong shape or type, or a value that is not finite; the frame is then
-                not taken.
+                not added.
         """
         self._check(frame)
-        self._ring[self._taken % self.frames].copy_(frame.detach())
-        self._taken += 1
-        due = self._taken - self.delay
+        self._ring[self._received % self.frames].copy_(frame.detach())
+        self._received += 1
+        due = self._received - self.delay
         if due < self.hop or due % self.hop:
             return []
         return self._lift(due)
@@ -115,14 +115,14 @@ class Stream:
         """
         missing: list[tuple[int, Tensor]] = []
         step = 1 if self.pipeline == "seq2frame" else self.frames
-        while self._given < self._taken:
-            missing += self._lift(min(self._given + step, self._taken))
-        self._taken = self._given = 0
+        while self._returned < self._received:
+            missing += self._lift(min(self._returned + step, self._received))
+        self._received = self._returned = 0
         return missing
 
     def _lift(self, end: int) -> list[tuple[int, Tensor]]:
-        """Poses of the frames up to ``end`` that have not been put out."""
-        first, self._given = self._given, end
+        """Poses of the frames up to ``end`` that have not been returned."""
+        first, self._returned = self._returned, end
         count = end - first
         model = self._model
         was_training = model.training
@@ -136,10 +136,10 @@ class Stream:
             if was_training:
                 model.train()
         if self.pipeline == "seq2seq":
-            behind = min(self.delay, self._taken - end)
+            behind = min(self.delay, self._received - end)
             last = self.frames - behind
             poses = poses[last - count : last]
-        if count < self.frames:  # a kept pose must not keep the whole window alive
+        if count < self.frames:  # a pose must not hold the memory of the window
             poses = poses.clone()
         return list(enumerate(poses.unbind(), start=first))
 
@@ -148,13 +148,13 @@ class Stream:
         if self.pipeline == "seq2frame":
             start = end - 1 - middle(self.frames)
         else:
-            start = self._taken - self.frames
-        if start >= 0 and start + self.frames <= self._taken:
+            start = self._received - self.frames
+        if start >= 0 and start + self.frames <= self._received:
             begin = start % self.frames
             places = self._turns[begin : begin + self.frames]
         else:
             numbers = torch.arange(start, start + self.frames, device=self._turns.device)
-            places = numbers.clamp_(0, self._taken - 1).remainder_(self.frames)
+            places = numbers.clamp_(0, self._received - 1).remainder_(self.frames)
         return torch.index_select(self._ring, 0, places, out=self._window)
 
     def _check(self, frame: Tensor) -> None:
@@ -171,7 +171,7 @@ class Stream:
         if not bool(finite.all()):
             joint = int((~finite).nonzero()[0][0])
             raise InputError(
-                f"frame {self._taken} contains {int((~finite).sum())} values that are NaN or "
+                f"frame {self._received} contains {int((~finite).sum())} values that are NaN or "
                 f"infinite, the first at joint {joint}. Push the last good frame again, or "
                 f"interpolate undetected joints first."
             )

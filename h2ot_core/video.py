@@ -1,4 +1,4 @@
-"""Lifting a whole video with a model that takes windows of F frames."""
+"""Lift a video with a model of windows of F frames."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from h2ot_core.errors import ConfigError, InputError, unknown
 from h2ot_core.factory import PIPELINES
 from h2ot_core.hourglass import Hourglass
 from h2ot_core.schedule import middle
+from h2ot_core.selection import Selection
+from h2ot_core.windows import window_frames, window_starts
 
 # Human3.6M joints, the order of every published host on that data set.
 LEFT = (4, 5, 6, 11, 12, 13)
@@ -55,14 +57,16 @@ def lift(
     like = next(model.parameters())
     video = poses2d.to(like.device, like.dtype)
     count, frames = video.shape[0], model.schedule.frames
-    starts = _starts(count, frames, pipeline).to(video.device)
+    policy = "centre" if pipeline == "seq2frame" else "strict"
+    starts = window_starts(count, frames, policy)
+    shown = window_frames(starts.to(video.device), frames, count - 1)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
             outputs = [
-                _window(model, video, chunk, pipeline, (left, right) if flip else None)
-                for chunk in starts.split(batch_size)
+                lift_windows(model, video[index], pipeline, (left, right) if flip else None)
+                for index in shown.split(batch_size)
             ]
     finally:
         model.train(was_training)
@@ -89,27 +93,6 @@ def chosen_pipeline(model: Hourglass, pipeline: str | None) -> str:
     return pipeline
 
 
-def _starts(count: int, frames: int, pipeline: str) -> Tensor:
-    """First frame of each window, which may lie before the video."""
-    if pipeline == "seq2frame":
-        return torch.arange(count) - middle(frames)
-    windows = -(-count // frames)
-    return torch.arange(windows) * frames - (windows * frames - count) // 2
-
-
-def _window(
-    model: Hourglass,
-    video: Tensor,
-    starts: Tensor,
-    pipeline: str,
-    mirror: tuple[Sequence[int], Sequence[int]] | None,
-) -> Tensor:
-    """Lift the windows that begin at ``starts``."""
-    offsets = torch.arange(model.schedule.frames, device=video.device)
-    x = video[(starts.unsqueeze(1) + offsets).clamp(0, video.shape[0] - 1)]
-    return lift_windows(model, x, pipeline, mirror)
-
-
 def lift_windows(
     model: Hourglass,
     x: Tensor,
@@ -127,15 +110,33 @@ def lift_windows(
     Returns:
         (W, F, J, 3) for seq2seq, (W, 1, J, 3) for seq2frame.
     """
+    poses, _ = mirror_averaged(model, x, mirror)
+    if pipeline == "seq2frame" and poses.shape[1] > 1:
+        centre = middle(poses.shape[1])
+        poses = poses[:, centre : centre + 1]
+    return poses
+
+
+def mirror_averaged(
+    model: Hourglass, x: Tensor, mirror: tuple[Sequence[int], Sequence[int]] | None
+) -> tuple[Tensor, tuple[Selection, ...]]:
+    """Run a model on windows and on their mirror image, and average (as published).
+
+    Args:
+        model: in evaluation mode.
+        x: (W, F, J, C_in), normalised.
+        mirror: joints that the mirrored pass exchanges; None for no such pass.
+
+    Returns:
+        Poses as the model puts them out, and the frames that each stage kept of ``x``, which the
+        mirrored pass keeps too.
+    """
     first = model.run(x)
     poses = first.poses
     if mirror is not None:
         again = model.run(mirrored(x, *mirror), selections=first.selections).poses
         poses = (poses + mirrored(again, *mirror)) / 2
-    if pipeline == "seq2frame" and poses.shape[1] > 1:
-        centre = middle(poses.shape[1])
-        poses = poses[:, centre : centre + 1]
-    return poses
+    return poses, first.selections
 
 
 def mirrored(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:

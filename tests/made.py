@@ -47,7 +47,7 @@ def world_poses(subject: str, frames: int) -> dict[str, npt.NDArray[np.float32]]
 
 
 def take_names(subject: str, actions: Sequence[str] = ALL_ACTIONS) -> list[str]:
-    """One take of every action and a second of the first; S11's first Directions is no more."""
+    """One sequence of every action and a second of the first; S11's first Directions is no more."""
     names = [*actions, f"{actions[0]} 1"]
     return [name for name in names if (subject, name) != ("S11", "Directions")]
 
@@ -64,7 +64,7 @@ def made_h36m(
 
     Args:
         folder: where to write.
-        frames: of every take.
+        frames: of every sequence.
         subjects: to write.
         actions: to write.
         tail: frames by which the 2D of the first camera is longer than the 3D.
@@ -155,10 +155,10 @@ def _sh_part(
     for subject in subjects:
         for number in actions:
             world = world_poses(subject, frames)[BY_NUMBER[number - 2]]
-            for take in (1, 2):
+            for repeat in (1, 2):
                 for k, camera in enumerate(H36M_CAMERAS[subject], start=1):
                     source = (
-                        f"s_{int(subject[1:]):02d}_act_{number:02d}_subact_{take:02d}_ca_{k:02d}"
+                        f"s_{int(subject[1:]):02d}_act_{number:02d}_subact_{repeat:02d}_ca_{k:02d}"
                     )
                     image, factor = image_poses(world_to_camera(world, camera), camera)
                     parts["joint3d_image"].append(image)
@@ -203,13 +203,13 @@ def made_3dhp(
     folder.mkdir(parents=True, exist_ok=True)
     train: dict[str, Any] = {}
     for subject in subjects:
-        for sequence in (1, 2):
-            world = world_poses(f"S{10 * subject + sequence}", frames)["Walking"]
+        for repeat in (1, 2):
+            world = world_poses(f"S{10 * subject + repeat}", frames)["Walking"]
             points, pixels = seen_3dhp(world, 2048, 2048)
             views = {
                 camera: {"data_2d": pixels + int(camera), "data_3d": points} for camera in cameras
             }
-            train[f"S{subject} Seq{sequence}"] = [views, 25 if sequence == 1 else 50]
+            train[f"S{subject} Seq{repeat}"] = [views, 25 if repeat == 1 else 50]
     test: dict[str, Any] = {}
     for number in range(1, 7):
         size = (1920, 1080) if number > 4 else (2048, 2048)

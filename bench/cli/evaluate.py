@@ -12,6 +12,8 @@ from bench.cli.options import (
     own_case,
     positive,
 )
+from bench.data.readers import source_forms
+from h2ot_core.windows import POLICIES
 
 
 def add(commands: Any) -> None:
@@ -27,7 +29,7 @@ def add(commands: Any) -> None:
         "--data",
         required=True,
         metavar="SOURCE",
-        help="h36m:FOLDER, sh:FILE, 3dhp:FOLDER, motion:FILE or generated",
+        help=source_forms(),
     )
     evaluate.add_argument(
         "--detector", metavar="NAME", help="where 2D joints come from, such as cpn or gt"
@@ -40,10 +42,9 @@ def add(commands: Any) -> None:
     )
     evaluate.add_argument(
         "--windows",
-        choices=("hot", "mixste", "strict", "sh", "centre"),
-        help="how videos are cut and which frames count (as published for the data): hot counts "
-        "padding, mixste counts an overlap twice, strict counts every frame once, sh drops "
-        "tails, centre takes one window per frame",
+        choices=tuple(POLICIES),
+        help="how videos are cut and which frames count (as published for the data): "
+        + ". ".join(f"{name}: {about}" for name, about in POLICIES.items()),
     )
     evaluate.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
     evaluate.add_argument(
@@ -53,7 +54,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "--downsample", type=positive, default=1, metavar="D", help="every D-th frame (1)"
     )
-    evaluate.add_argument("--limit", type=positive, metavar="N", help="no more than N takes")
+    evaluate.add_argument("--limit", type=positive, metavar="N", help="no more than N sequences")
     evaluate.add_argument(
         "--batch", type=positive, default=16, help="windows per forward pass (16)"
     )
@@ -88,5 +89,5 @@ def _evaluate(args: argparse.Namespace) -> None:
             split=args.split,
             limit=args.limit,
         ),
-        say=print,
+        log=print,
     )

@@ -12,6 +12,7 @@ from bench.cli.options import (
     option,
     positive,
 )
+from bench.data.readers import KEYPOINT_READERS
 
 
 def add(commands: Any) -> None:
@@ -19,10 +20,9 @@ def add(commands: Any) -> None:
     lift = commands.add_parser(
         "lift",
         help="lift 2D keypoints of your own to 3D",
-        description="Lift the 2D keypoints of one person in a video to 3D poses. KEYPOINTS is an "
-        "npz with 'keypoints' (frames, 17, 2 or 3) in pixels, Human3.6M joints unless 'skeleton' "
-        "is 'coco'; or COCO results or a COCO data set as JSON. OUT.npz gets 'poses_3d' "
-        "(frames, 17, 3) in the camera's axes and what they were made with.",
+        description="Lift the 2D keypoints of one person in a video to 3D poses. KEYPOINTS is "
+        f"{'; or '.join(row.about for row in reversed(KEYPOINT_READERS.values()))}. "
+        "OUT.npz gets 'poses_3d' (frames, 17, 3) in the camera's axes and how they were made.",
     )
     lift.add_argument("keypoints", metavar="KEYPOINTS", type=Path)
     lift.add_argument("out", metavar="OUT.npz", type=Path)
@@ -67,11 +67,11 @@ def _lift(args: argparse.Namespace) -> None:
         device=args.device,
     )
     if args.animate is None:
-        lift_file(job, say=print)
+        lift_file(job, log=print)
         return
     from reports.animation import animate, check_target
 
     target = check_target(args.animate, say=print)
-    found = lift_file(job, say=print)
+    found = lift_file(job, log=print)
     drawn = animate(target, found.poses, found.keypoints, fps=args.fps, unit=found.unit)
     print(f"{target}: {drawn}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import h2ot_core
 from bench.data.readers.keypoints import KeypointError
 from bench.data.readers.motion import MotionError
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 from bench.models import plugins
 from bench.records.errors import UsageError
 

@@ -10,7 +10,6 @@ from typing import Any
 from bench.cli.options import (
     positive,
 )
-from bench.records.errors import UsageError
 
 
 def add(commands: Any) -> None:
@@ -55,19 +54,16 @@ def add(commands: Any) -> None:
 def _motion_import(args: argparse.Namespace) -> int:
     from bench.data.readers.mocap.convert import import_motion
 
-    try:
-        done = import_motion(
-            args.folder,
-            args.out,
-            mapping=args.mapping,
-            actions=args.actions,
-            fps=args.fps,
-            source_fps=args.source_fps,
-            test_subjects=args.test_subjects,
-            progress=sys.stderr.isatty(),
-        )
-    except OSError as error:
-        raise UsageError(f"cannot write {args.out}: {error.strerror}") from None
+    done = import_motion(
+        args.folder,
+        args.out,
+        mapping=args.mapping,
+        actions=args.actions,
+        fps=args.fps,
+        source_fps=args.source_fps,
+        test_subjects=args.test_subjects,
+        progress=sys.stderr.isatty(),
+    )
     for line in done.broken:
         print(f"left out: {line}", file=sys.stderr)
     split = f"test: {', '.join(done.test_subjects)}" if done.test_subjects else "all train"

@@ -11,6 +11,7 @@ from bench.cli.options import (
     add_own,
     own_case,
 )
+from bench.data.readers import source_forms
 from bench.records.errors import UsageError
 
 RUNS = Path("runs")
@@ -27,9 +28,7 @@ def add(commands: Any) -> None:
         "on from there and ends with the same weights. For several devices start it with torchrun "
         "and --devices.",
     )
-    train.add_argument(
-        "--data", metavar="SOURCE", help="h36m:FOLDER, sh:FILE, 3dhp:FOLDER, motion:FILE, generated"
-    )
+    train.add_argument("--data", metavar="SOURCE", help=source_forms())
     train.add_argument("--detector", metavar="NAME", help="as for evaluate")
     train.add_argument(
         "--trunk", action="store_true", help="train the trunk, on generated motion and --motion"

@@ -5,7 +5,7 @@ they are the published calibration of the data set, in the float32 precision it 
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -116,20 +116,9 @@ def denormalise(coordinates: Array, width: int, height: int) -> npt.NDArray[np.f
     return np.asarray((coordinates + offset) * (width / 2.0), dtype=np.float64)
 
 
-class _Lens(NamedTuple):
-    """What a camera keeps whichever subject it films."""
-
-    id: str
-    width: int
-    height: int
-    focal: Pair
-    centre: Pair
-    radial: Vector
-    tangential: Pair
-
-
-_INTRINSICS: Final = (
-    _Lens(
+# Id, width, height, focal lengths, principal point, radial and tangential distortion.
+_INTRINSICS: Final[tuple[tuple[str, int, int, Pair, Pair, Vector, Pair], ...]] = (
+    (
         "54138969",
         1000,
         1002,
@@ -138,7 +127,7 @@ _INTRINSICS: Final = (
         (-0.20709892, 0.24777518, -0.0030751503),
         (-0.0009756989, -0.0014244716),
     ),
-    _Lens(
+    (
         "55011271",
         1000,
         1000,
@@ -147,7 +136,7 @@ _INTRINSICS: Final = (
         (-0.19421363, 0.24040854, 0.0068199756),
         (-0.0016190266, -0.0027408944),
     ),
-    _Lens(
+    (
         "58860488",
         1000,
         1000,
@@ -156,7 +145,7 @@ _INTRINSICS: Final = (
         (-0.20833819, 0.255488, -0.0024604974),
         (0.001484387, -0.0007599993),
     ),
-    _Lens(
+    (
         "60457274",
         1000,
         1002,
@@ -214,15 +203,10 @@ _EXTRINSICS: Final[dict[str, tuple[tuple[Quaternion, Vector], ...]]] = {
 }
 
 
-def _metres(vector: Vector) -> Vector:
-    """Convert millimetres to metres."""
-    return (vector[0] / 1000, vector[1] / 1000, vector[2] / 1000)
-
-
 H36M_CAMERAS: Final[dict[str, tuple[Camera, Camera, Camera, Camera]]] = {
     subject: tuple(  # type: ignore[misc]  # four lenses, hence four cameras
-        Camera(*lens, rotation=rotation, translation=_metres(translation))
-        for lens, (rotation, translation) in zip(_INTRINSICS, views, strict=True)
+        Camera(*lens, rotation=rotation, translation=(x / 1000, y / 1000, z / 1000))
+        for lens, (rotation, (x, y, z)) in zip(_INTRINSICS, views, strict=True)
     )
     for subject, views in _EXTRINSICS.items()
 }

@@ -1,4 +1,4 @@
-"""The 17-joint Human3.6M skeleton: names, parents and sides.
+"""The 17-joint skeletons: Human3.6M's names, parents and sides, and COCO's names.
 
 Source: protocols.md, section 1 (32 joints reduced to 17, keypoint symmetry).
 """
@@ -34,3 +34,24 @@ LEFT: Final[tuple[int, ...]] = (4, 5, 6, 11, 12, 13)
 
 RIGHT: Final[tuple[int, ...]] = (1, 2, 3, 14, 15, 16)
 """Joints of the right side, in the order of their partners in `LEFT`."""
+
+COCO_NAMES: Final = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+"""The 17 joints of COCO's person, in storage order."""

@@ -1,131 +1,51 @@
-"""Every source of data by one short text: `h36m:FOLDER`, `motion:FILE`, `generated:SEED`."""
+"""Open any source of data by one short text: `h36m:FOLDER`, `motion:FILE`, `generated:SEED`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
-from bench.data.motion_takes import motion_data
-from bench.data.readers.h36m import load_h36m
-from bench.data.readers.mpi_inf_3dhp import load_3dhp
-from bench.data.readers.stacked_hourglass import load_sh
+from bench.data.readers import READERS, imported, source_forms
+from bench.data.sequences import DataError, DataSet
 from bench.data.synthetic.detector import DetectorNoise
-from bench.data.takes import DataError, DataSet
-from bench.data.windows import MotionSource
-
-Opener = Callable[[str, str | None, DetectorNoise | None], DataSet]
 
 
 def open_data(
     spec: str, *, detector: str | None = None, noise: DetectorNoise | None = None
 ) -> DataSet:
-    """Open a source of takes.
+    """Open a data set.
 
     Args:
-        spec: `SCHEME:REST`, one of
-            `h36m:FOLDER`, Human3.6M in the npz files of VideoPose3D (`readers.h36m`);
-            `sh:FILE`, Human3.6M in the pickle of MotionBERT (`readers.stacked_hourglass`);
-            `3dhp:FOLDER`, MPI-INF-3DHP in the npz files of P-STMO (`readers.mpi_inf_3dhp`);
-            `motion:FILE`, an open motion file (`readers.motion`);
-            `generated`, `generated:SEED` or `generated:SEED:FRAMES`, generated motion.
-        detector: of the 2D joints: "cpn" (default) or "gt" for h36m, and "gt" (exact 2D instead
-            of the noise model) for motion and generated; the others have one.
-        noise: model of detector error, for motion and generated motion; None means its defaults.
+        spec: `SCHEME:PLACE`; the schemes are the keys of :data:`bench.data.readers.READERS`.
+        detector: of the 2D joints, one of those of the reader's row; None means its default.
+        noise: model of detector error, for simulated detections; None means its defaults.
 
     Raises:
-        DataError: an unknown scheme, or an argument that the source does not take.
+        DataError: an unknown scheme, no place, or a detector or noise that the source lacks.
         MotionError: the motion file cannot be used.
     """
-    scheme, _, rest = spec.partition(":")
-    if scheme not in SOURCES:
-        raise DataError(
-            f"unknown source of data {spec!r}; expected one of "
-            f"{', '.join(form for form, _ in SOURCES.values())}"
-        )
-    return SOURCES[scheme][1](rest, detector, noise)
-
-
-def _h36m(rest: str, detector: str | None, noise: DetectorNoise | None) -> DataSet:
-    _needs("h36m:FOLDER", rest)
-    _recorded("h36m", noise)
-    return load_h36m(rest, detector or "cpn")
-
-
-def _sh(rest: str, detector: str | None, noise: DetectorNoise | None) -> DataSet:
-    _needs("sh:FILE", rest)
-    _one_of("sh", detector, ("sh",))
-    _recorded("sh", noise)
-    return load_sh(rest)
-
-
-def _3dhp(rest: str, detector: str | None, noise: DetectorNoise | None) -> DataSet:
-    _needs("3dhp:FOLDER", rest)
-    _one_of("3dhp", detector, ("gt",))
-    _recorded("3dhp", noise)
-    return load_3dhp(rest)
-
-
-def _motion(rest: str, detector: str | None, noise: DetectorNoise | None) -> DataSet:
-    _needs("motion:FILE", rest)
-    _one_of("motion", detector, ("gt",))
-    _either(detector, noise)
-    return motion_data(MotionSource.from_file(rest, noise=noise), detector=detector)
-
-
-def _generated(rest: str, detector: str | None, noise: DetectorNoise | None) -> DataSet:
-    _one_of("generated", detector, ("gt",))
-    _either(detector, noise)
-    seed, _, frames = rest.partition(":")
-    try:
-        numbers = int(seed or 0), int(frames or 1215)
-    except ValueError:
-        raise DataError(
-            f"generated:{rest} has no whole number as its seed; expected generated, generated:SEED "
-            "or generated:SEED:FRAMES, such as generated:0"
-        ) from None
-    source = MotionSource.generated(numbers[0], frames=numbers[1], noise=noise)
-    return motion_data(source, detector=detector)
-
-
-def _needs(form: str, rest: str) -> None:
-    """Raise unless a path was given."""
-    if not rest:
-        scheme, _, what = form.partition(":")
-        raise DataError(f"{scheme} was given without a {what.lower()}; expected {form}")
-
-
-def _recorded(scheme: str, noise: DetectorNoise | None) -> None:
-    """Raise if a noise model is given for data that has its own 2D joints."""
-    if noise is not None:
-        raise DataError(
-            f"{scheme} has 2D joints of its own, but a noise model was given; expected none, or "
-            "motion:FILE or generated as the source"
-        )
-
-
-def _one_of(scheme: str, detector: str | None, detectors: tuple[str, ...]) -> None:
-    """Raise unless the source has the detector."""
-    if detector is not None and detector not in detectors:
+    scheme, _, place = spec.partition(":")
+    if scheme not in READERS:
+        raise DataError(f"unknown source of data {spec!r}; expected one of {source_forms()}")
+    reader = READERS[scheme]
+    if not place and "[" not in reader.form:
+        what = reader.form.partition(":")[2].lower()
+        raise DataError(f"{scheme} needs a {what}; expected {reader.form}")
+    if detector is not None and detector not in reader.detectors:
+        known = " or ".join(map(repr, reader.detectors))
         raise DataError(
             f"{scheme} has no 2D joints of detector {detector!r}; expected "
-            f"{' or '.join(map(repr, detectors))}, or none for the source's own"
+            f"{known + ', or ' if known else ''}none for the source's own"
         )
-
-
-def _either(detector: str | None, noise: DetectorNoise | None) -> None:
-    """Raise if both exact 2D and a noise model are asked for."""
-    if detector is not None and noise is not None:
+    if noise is not None and not reader.simulated:
+        simulated = " or ".join(row.form for row in READERS.values() if row.simulated)
         raise DataError(
-            f"both detector {detector!r} and a noise model were given; exact 2D has no noise, so "
-            "give one of them"
+            f"{scheme} has 2D joints of its own, which a noise model cannot change; "
+            f"expected none, or {simulated} as the source"
         )
-
-
-SOURCES: Final[dict[str, tuple[str, Opener]]] = {
-    "h36m": ("h36m:FOLDER", _h36m),
-    "sh": ("sh:FILE", _sh),
-    "3dhp": ("3dhp:FOLDER", _3dhp),
-    "motion": ("motion:FILE", _motion),
-    "generated": ("generated[:SEED]", _generated),
-}
-"""Scheme to how it is written and what opens it; a new source is one row."""
+    if noise is not None and detector is not None:
+        raise DataError(
+            f"detector {detector!r} and a noise model exclude each other, because exact 2D "
+            "has no noise; give one of them"
+        )
+    options = {"detector": detector, "noise": noise}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    dataset: DataSet = imported(reader.load)(place, **chosen)
+    return dataset

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -52,44 +53,57 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A whole clip of T frames as one camera sees it.
+    """A clip of T frames as one camera sees it.
 
     Attributes:
-        detected_px, clean_px, input, target: as in `Window`, for all T frames.
-        usable: bool (T,), frames that a window may contain.
         clip: the clip itself.
         camera: the camera itself.
+        clean_px, target: as in `Window`, for all T frames.
+        usable: bool (T,), frames that a window may contain.
+        noise: the model of detector error.
+        seed: of the detector error.
     """
 
-    detected_px: Array
+    clip: Clip
+    camera: Camera
     clean_px: Array
-    input: Array
     target: Array
     usable: npt.NDArray[np.bool_]
-    clip: Clip
-    camera: Camera
+    noise: DetectorNoise
+    seed: int
 
+    @cached_property
+    def detected_px(self) -> Array:
+        """As in `Window`, for all T frames; depends on seed, clip and camera alone."""
+        digest = hashlib.sha256(f"{self.seed}/{self.clip.name}/{self.camera.id}".encode()).digest()
+        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+        return _frozen(self.noise.detect(self.clean_px, rng))
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """A whole clip seen by one camera; `bad[t]` counts the unusable frames before frame t."""
+    @cached_property
+    def input(self) -> Array:
+        """As in `Window`, for all T frames."""
+        return _frozen(normalise(self.detected_px, self.camera.width, self.camera.height))
 
-    clip: Clip
-    camera: Camera
-    clean_px: Array
-    target: Array
-    bad: npt.NDArray[np.int64]
-
-    def usable(self, start: int, frames: int) -> bool:
-        """Say whether the body is well inside the image in all of these frames."""
-        return bool(self.bad[start + frames] == self.bad[start])
+    def window(self, start: int, frames: int) -> Window:
+        """Return the frames from `start` on; the arrays are slices of this view's."""
+        cut = slice(start, start + frames)
+        return Window(
+            detected_px=self.detected_px[cut],
+            clean_px=self.clean_px[cut],
+            input=self.input[cut],
+            target=self.target[cut],
+            clip=self.clip.name,
+            action=self.clip.action,
+            camera=self.camera.id,
+            start=start,
+        )
 
 
 class MotionSource:
     """Where windows come from: generated motion or a motion file.
 
-    Make one with `MotionSource.generated` or `MotionSource.from_file`. Projections are kept, so
-    that asking again is fast.
+    Make one with `MotionSource.generated` or `MotionSource.from_file`. Views are cached, so
+    that later calls are fast.
 
     Attributes:
         name: short and stable, for record keys: `generated:<seed>`, or
@@ -113,8 +127,7 @@ class MotionSource:
         self.fps = fps
         self._load = clips
         self._clips: dict[Split, list[Clip]] = {}
-        self._views: dict[tuple[Split, str], list[list[_View]]] = {}
-        self._detected: dict[tuple[Split, str, str, str, int], Array] = {}
+        self._views: dict[tuple[Split, str, int], list[list[View]]] = {}
 
     @classmethod
     def generated(
@@ -206,19 +219,20 @@ class MotionSource:
                 f"frames is {frames}, stride {stride}, limit {limit}; expected whole numbers above "
                 "0, or None for stride and limit"
             )
-        per_clip = self._seen(split, subject)
-        wanted = _wanted(subject, cameras)
+        per_clip = self._kept_views(split, subject, seed)
+        chosen = _chosen(subject, cameras)
         places: list[list[tuple[int, int, int]]] = []  # per clip: (clip, camera, start)
         for i, views in enumerate(per_clip):
             last = len(views[0].clip.positions) - frames
             starts = range(0, last + 1, stride)
-            kept = {c: [s for s in starts if views[c].usable(s, frames)] for c in wanted}
-            places.append(_interleave(i, kept))
+            usable = {
+                c: [s for s in starts if views[c].usable[s : s + frames].all()] for c in chosen
+            }
+            places.append(_interleave(i, usable))
         if not any(places):
             raise self._nothing_left(frames, split, subject, per_clip)
         return [
-            self._window(per_clip[i][c], start, frames, split, subject, seed)
-            for i, c, start in sorted(_spread(places, limit))
+            per_clip[i][c].window(start, frames) for i, c, start in sorted(_spread(places, limit))
         ]
 
     def views(
@@ -228,10 +242,10 @@ class MotionSource:
         subject: str | Callable[[Clip], str] = "S9",
         seed: int = 0,
     ) -> Iterator[View]:
-        """See every clip whole with each of four cameras, in the order of `windows`.
+        """Yield every clip as each of four cameras sees it, in the order of `windows`.
 
         A window is a cut of a view: for equal clip, camera, subject and seed they hold the same
-        numbers. Views are made one at a time and not kept.
+        numbers. Views are made one at a time and not cached.
 
         Args:
             split: `train` or `test`.
@@ -245,17 +259,7 @@ class MotionSource:
         for clip in self.clips(split):
             of = subject if isinstance(subject, str) else subject(clip)
             for camera in _cameras(of):
-                view = _view(clip, camera)
-                detected = self._detect(view, seed)
-                yield View(
-                    detected_px=detected,
-                    clean_px=view.clean_px,
-                    input=_frozen(normalise(detected, camera.width, camera.height)),
-                    target=view.target,
-                    usable=np.diff(view.bad) == 0,
-                    clip=clip,
-                    camera=camera,
-                )
+                yield self._view(clip, camera, seed)
 
     def clips(self, split: Split) -> list[Clip]:
         """Return the clips of a split, loaded once."""
@@ -265,60 +269,46 @@ class MotionSource:
             self._clips[split] = self._load(split)
         return self._clips[split]
 
-    def _seen(self, split: Split, subject: str) -> list[list[_View]]:
+    def _kept_views(self, split: Split, subject: str, seed: int) -> list[list[View]]:
         """Return, per clip of the split, its views by the subject's cameras."""
-        clips, cameras = self.clips(split), _cameras(subject)
-        if (split, subject) not in self._views:
-            self._views[split, subject] = [
-                [_view(clip, camera) for camera in cameras] for clip in clips
-            ]
-        return self._views[split, subject]
+        clips, cameras, key = self.clips(split), _cameras(subject), (split, subject, seed)
+        if key not in self._views:
+            self._views[key] = [[self._view(clip, c, seed) for c in cameras] for clip in clips]
+        return self._views[key]
 
-    def _window(
-        self, view: _View, start: int, frames: int, split: Split, subject: str, seed: int
-    ) -> Window:
-        """Cut one window from a view."""
-        clip, camera = view.clip, view.camera
-        key = (split, subject, clip.name, camera.id, seed)
-        if key not in self._detected:
-            self._detected[key] = self._detect(view, seed)
-        cut = slice(start, start + frames)
-        detected = self._detected[key][cut]
-        return Window(
-            detected_px=detected,
-            clean_px=view.clean_px[cut],
-            input=_frozen(normalise(detected, camera.width, camera.height)),
-            target=view.target[cut],
-            clip=clip.name,
-            action=clip.action,
-            camera=camera.id,
-            start=start,
-        )
-
-    def _detect(self, view: _View, seed: int) -> Array:
-        """Return the pixels of a view with the error that belongs to seed, clip and camera."""
-        digest = hashlib.sha256(f"{seed}/{view.clip.name}/{view.camera.id}".encode()).digest()
-        rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-        return _frozen(self.noise.detect(view.clean_px, rng))
+    def _view(self, clip: Clip, camera: Camera, seed: int) -> View:
+        """Project one clip to one camera."""
+        world = clip.positions.astype(np.float64)
+        world[..., :2] -= world[:, 0, :2].mean(axis=0)
+        points = world_to_camera(world, camera)
+        near = (points[..., 2] < NEAREST_M).any(axis=-1)
+        # Near points are projected as if at that depth, so that nothing divides by zero.
+        depth = np.maximum(points[..., 2:], NEAREST_M)
+        pixels = project(np.concatenate([points[..., :2], depth], axis=-1), camera)
+        size = np.array([camera.width, camera.height])
+        outside = ((pixels < -MARGIN * size) | (pixels > (1 + MARGIN) * size)).any(axis=(-2, -1))
+        target = _frozen(points - points[:, :1])
+        usable = np.asarray(~(near | outside))
+        return View(clip, camera, _frozen(pixels), target, usable, self.noise, seed)
 
     def _nothing_left(
-        self, frames: int, split: Split, subject: str, per_clip: list[list[_View]]
+        self, frames: int, split: Split, subject: str, per_clip: list[list[View]]
     ) -> MotionError:
-        """Say why there is no window."""
+        """Explain why there is no window."""
         lengths = sorted(len(views[0].clip.positions) for views in per_clip)
         if not lengths:
             return MotionError(f"{self.name} has no clips in split {split!r}; use the other split")
-        have = (
+        clips = (
             f"the {len(lengths)} clips of split {split!r} have {lengths[0]} to {lengths[-1]} "
             f"frames (median {lengths[len(lengths) // 2]})"
         )
         if lengths[-1] < frames:
             return MotionError(
-                f"{self.name} has no window of {frames} frames: {have}; ask for at most "
+                f"{self.name} has no window of {frames} frames: {clips}; ask for at most "
                 f"{lengths[-1]} or use longer clips"
             )
         return MotionError(
-            f"{self.name} has no usable window of {frames} frames: {have}, but in every window a "
+            f"{self.name} has no usable window of {frames} frames: {clips}, but in every window a "
             f"joint comes within {NEAREST_M} m of a camera of {subject} or leaves its image by "
             f"more than {MARGIN:.0%}; check that positions are metres with z up, or ask for fewer "
             "frames"
@@ -358,36 +348,21 @@ def _frames(clips: Iterable[Clip]) -> int:
 
 
 def _frozen(values: npt.NDArray[np.floating[Any]]) -> Array:
-    """Return a read-only float32 copy, because windows share what is kept between calls."""
+    """Return a read-only float32 copy, because windows share cached arrays."""
     copy = values.astype(np.float32)
     copy.flags.writeable = False
     return copy
 
 
-def _view(clip: Clip, camera: Camera) -> _View:
-    """See one clip with one camera."""
-    world = clip.positions.astype(np.float64)
-    world[..., :2] -= world[:, 0, :2].mean(axis=0)
-    points = world_to_camera(world, camera)
-    near = (points[..., 2] < NEAREST_M).any(axis=-1)
-    # Near points are projected as if at that depth, so that nothing divides by zero.
-    depth = np.maximum(points[..., 2:], NEAREST_M)
-    pixels = project(np.concatenate([points[..., :2], depth], axis=-1), camera)
-    size = np.array([camera.width, camera.height])
-    outside = ((pixels < -MARGIN * size) | (pixels > (1 + MARGIN) * size)).any(axis=(-2, -1))
-    bad = np.concatenate([[0], np.cumsum(near | outside)])
-    return _View(clip, camera, _frozen(pixels), _frozen(points - points[:, :1]), bad)
-
-
 def _cameras(subject: str) -> tuple[Camera, ...]:
-    """Return the cameras of a subject, or say whose there are."""
+    """Return the cameras of a subject, or raise an error that lists the subjects."""
     if subject not in H36M_CAMERAS:
         raise KeyError(f"no cameras of {subject!r}; there are {', '.join(H36M_CAMERAS)}")
     return H36M_CAMERAS[subject]
 
 
-def _wanted(subject: str, cameras: Sequence[str] | None) -> list[int]:
-    """Return the places, in the subject's table, of the cameras asked for."""
+def _chosen(subject: str, cameras: Sequence[str] | None) -> list[int]:
+    """Return the positions, in the subject's table, of some cameras."""
     ids = [camera.id for camera in H36M_CAMERAS[subject]]
     for camera in cameras or ():
         if camera not in ids:
@@ -397,20 +372,23 @@ def _wanted(subject: str, cameras: Sequence[str] | None) -> list[int]:
     return [i for i, camera in enumerate(ids) if cameras is None or camera in cameras]
 
 
-def _interleave(clip: int, kept: dict[int, list[int]]) -> list[tuple[int, int, int]]:
+def _interleave(clip: int, usable: dict[int, list[int]]) -> list[tuple[int, int, int]]:
     """Order the windows of one clip so that any first few lie on different cameras and times.
 
     Each clip begins elsewhere, at multiples of two irrational numbers, because any regular offset
     would make some `limit` take the same camera, or the same moment, of every clip.
     """
-    columns = [[(clip, c, s) for s in _scatter(_rolled(v, clip * 2**0.5))] for c, v in kept.items()]
+    columns = [
+        [(clip, camera, start) for start in _scatter(_rolled(starts, clip * 2**0.5))]
+        for camera, starts in usable.items()
+    ]
     columns = _rolled(columns, clip * (5**0.5 - 1) / 2)
     rounds = max(map(len, columns))
     return [column[k] for k in range(rounds) for column in columns if k < len(column)]
 
 
 def _rolled(values: list[T], turns: float) -> list[T]:
-    """Move the part of the list that the fraction of `turns` says from its start to its end."""
+    """Rotate a list to the left by the fractional part of `turns`."""
     first = int(turns % 1.0 * len(values))
     return values[first:] + values[:first]
 
@@ -425,7 +403,7 @@ def _scatter(values: list[int]) -> list[int]:
 def _spread(
     places: list[list[tuple[int, int, int]]], limit: int | None
 ) -> list[tuple[int, int, int]]:
-    """Take up to `limit` places, one per clip and round; a last short round skips clips evenly."""
+    """Choose up to `limit` places, one per clip and round; a short last round skips evenly."""
     chosen: list[tuple[int, int, int]] = []
     for k in range(max(map(len, places))):
         row = [column[k] for column in places if k < len(column)]

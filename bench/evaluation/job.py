@@ -6,17 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from bench.data.takes import DataSet, Split
-from bench.evaluation.protocol import Windows
+from bench.data.sequences import DataSet, Split
 from bench.evaluation.records import MEAN, WEIGHTED, to_records
 from bench.evaluation.result import Evaluation
 from bench.evaluation.run import default_protocol, evaluate
 from bench.models.build import measured_model
-from bench.models.weights import Weights
+from bench.models.weights import Weights, check_options
 from bench.records.case import Case
-from bench.records.errors import UsageError
 from bench.records.session import opened
 from bench.records.units import rounded
 
@@ -34,7 +30,7 @@ class Job:
         windows: a window policy; None means the published one of the data.
         flip, zero_root, downsample, batch: see :class:`bench.evaluation.Protocol`.
         split: "train" or "test".
-        limit: most takes; None means all.
+        limit: most sequences; None means all.
     """
 
     case: Case
@@ -42,7 +38,7 @@ class Job:
     store: Path
     weights: Path | None = None
     untrained: bool = False
-    windows: Windows | None = None
+    windows: str | None = None
     flip: bool = True
     zero_root: bool = True
     downsample: int = 1
@@ -52,12 +48,12 @@ class Job:
     limit: int | None = None
 
 
-def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
-    """Evaluate, tell the user and store the records.
+def run(job: Job, log: Callable[[str], None] = lambda line: None) -> Evaluation:
+    """Evaluate, report and store the records.
 
     Args:
         job: what to do.
-        say: takes lines for the user.
+        log: called with each line for the user.
 
     Raises:
         UsageError: without weights, if the device or the store cannot be used, or if model, data
@@ -65,61 +61,52 @@ def run(job: Job, say: Callable[[str], None] = lambda line: None) -> Evaluation:
         DataError: if the data cannot be used.
         h2ot_core.CheckpointError: if the weights do not fit.
     """
-    if job.weights is None and not job.untrained:
-        raise UsageError(
-            "no --weights: the errors of a model without trained weights say nothing; give a "
-            "checkpoint, or --untrained to try the command all the same"
-        )
-    if job.weights is not None and job.untrained:
-        raise UsageError("--weights and --untrained exclude each other; give one")
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is there; leave --device out to use the CPU")
+    without = "the errors of a model without trained weights mean nothing"
+    check_options(job.weights, job.untrained, job.device, without=without)
     model = measured_model(replace(job.case, device=job.device), weights=job.weights or "initial")
-    weights = Weights.of(job.weights) if job.weights is not None else None
-    with opened(job.store):  # so that a store that cannot be written is known before the work
+    weights = None if job.weights is None else Weights.of(job.weights)
+    with opened(job.store):  # a store that cannot be written fails here, before the work
         pass
     dataset = job.data()
     protocol = default_protocol(
         model,
         dataset,
-        windows=job.windows,
-        flip=job.flip,
-        zero_root=job.zero_root,
-        downsample=job.downsample,
-        batch=job.batch,
+        **{n: getattr(job, n) for n in ("windows", "flip", "zero_root", "downsample", "batch")},
     )
-    say(f"model: {job.case.label}")
-    say(
+    log(f"model: {job.case.label}")
+    log(
         f"weights: {weights.name} (sha256 {weights.sha256[:12]})"
         if weights is not None
-        else "weights: none, untrained; the errors say nothing of the method"
+        else "weights: none, untrained; the errors mean nothing"
     )
-    say(f"data: {dataset.name}, {job.split} split, 2D joints {dataset.detector}")
-    say(f"  {dataset.description}")
-    say(f"protocol: {protocol}")
+    log(f"data: {dataset.name}, {job.split} split, 2D joints {dataset.detector}")
+    log(f"  {dataset.description}")
+    log(f"protocol: {protocol}")
     result = evaluate(model, dataset, protocol, split=job.split, limit=job.limit)
     for line in _remarks(result):
-        say(line)
-    say("")
-    say(table(result))
+        log(line)
+    log("")
+    log(table(result))
     with opened(job.store) as (store, stamp):
         store.append(to_records(result, job.case, weights=weights, model=model, stamp=stamp))
-    say(f"\nrecords: {job.store}")
+    log(f"\nrecords: {job.store}")
     return result
 
 
 def _remarks(result: Evaluation) -> list[str]:
-    """What is to be said besides the table."""
+    """Notes beside the table."""
     lines = [f"note: {note}" for note in result.notes]
     if result.confidence == "1 throughout":
         lines.append("note: the data have no confidence; the model gets 1 throughout")
     if result.confidence == "dropped":
         lines.append("note: the model takes no confidence; that of the data is dropped")
     if result.limit is not None:
-        lines.append(f"note: no more than {result.limit} takes are evaluated, not the whole split")
+        lines.append(
+            f"note: no more than {result.limit} sequences are evaluated, not the whole split"
+        )
     if result.missing:
         lines.append(
-            f"note: no take of {', '.join(result.missing)}; the mean is over "
+            f"note: no sequence of {', '.join(result.missing)}; the mean is over "
             f"{len(result.order)} actions"
         )
     return lines
@@ -141,12 +128,12 @@ def table(result: Evaluation) -> str:
 
     metrics = sorted(result.metrics, key=lambda name: not name.endswith("_percent"))
     counted = {
-        action: sum(take.frames for take in result.takes if take.action == action)
+        action: sum(sequence.frames for sequence in result.sequences if sequence.action == action)
         for action in result.order
     }
     lines = [(action, counted[action], result.actions[action]) for action in result.order]
     lines.append((MEAN, result.frames, result.mean))
-    if result.data_protocol == "3dhp":
+    if result.pck_joints:
         lines.append((WEIGHTED, result.frames, result.weighted))
     cells = [
         [name, str(frames), *(rounded(of[m], 2) if m in of else "" for m in metrics)]

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,13 @@ import h2ot_core
 from bench.data.cameras import normalise
 from bench.data.readers.keypoints import Keypoints, load_keypoints
 from bench.data.skeleton import JOINT_NAMES
-from bench.models.weights import load_weights
+from bench.models.build import measured_model
+from bench.models.resolve import resolve
+from bench.models.weights import check_options
 from bench.records.errors import UsageError
 from bench.records.files import replacing
 
 Array = npt.NDArray[np.float32]
-
-# Hosts whose published weights put out metres. The others put out image coordinates, which
-# their own evaluation scales.
-_METRES = ("mixste", "mhformer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +38,11 @@ class Job:
     Attributes:
         keypoints: the input; see :func:`bench.data.readers.keypoints.load_keypoints`.
         out: the npz to write.
-        arguments: for ``h2ot_core.build``; the host is "mixste" unless given.
+        arguments: for ``h2ot_core.build``; the host is "mixste" by default.
         weights: a published checkpoint; None needs ``untrained``.
         untrained: lift with random weights, the same in every run.
-        width, height: of the image, pixels; None means what the file says.
-        person: whose detections to take; None means the surest of each frame.
+        width, height: of the image, pixels; None means those in the file.
+        person: whose detections to use; None means the highest score of each frame.
         fps: frames per second of the video.
         flip: also lift the mirrored video and average.
         batch: windows per forward pass.
@@ -67,17 +65,17 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Lifted:
-    """What was lifted: the input, its poses (T, 17, 3) and their unit."""
+    """The input, its poses (T, 17, 3) and their unit."""
 
     keypoints: Keypoints
     poses: Array
     unit: str
 
 
-def lift_file(job: Job, say: Callable[[str], None] = lambda line: None) -> Lifted:
+def lift_file(job: Job, log: Callable[[str], None] = lambda line: None) -> Lifted:
     """Lift a file of keypoints and write the poses.
 
-    The npz appears whole or not at all, with ``poses_3d`` float32 (T, 17, 3) in the camera's axes
+    The npz is written atomically, with ``poses_3d`` float32 (T, 17, 3) in the camera's axes
     (x right, y down, z away), as the model puts them out; ``frames`` (T,); ``fps``;
     ``joint_names`` (17,); ``config``, JSON arguments of ``h2ot_core.build``; ``weights``, a file
     name or "none"; ``unit``, "metres" where the host's published weights put out metres, else
@@ -85,7 +83,7 @@ def lift_file(job: Job, say: Callable[[str], None] = lambda line: None) -> Lifte
 
     Args:
         job: what to do.
-        say: takes lines of progress for the user.
+        log: called with each line of progress for the user.
 
     Raises:
         UsageError: without weights, or if a file cannot be written or the device is not there.
@@ -95,11 +93,13 @@ def lift_file(job: Job, say: Callable[[str], None] = lambda line: None) -> Lifte
     """
     _check(job)
     keypoints = load_keypoints(job.keypoints, width=job.width, height=job.height, person=job.person)
-    say(keypoints.source)
-    model = _model(job)
-    poses = _lift(model, keypoints, job, say)
-    trained = job.weights is not None and model.config.host in _METRES
-    unit = "metres" if trained else "unstated"
+    log(keypoints.source)
+    case = replace(resolve({"host": "mixste", **job.arguments}), device=job.device)
+    asked = {"scheme": None, **job.arguments}  # the file says which scheme was asked for
+    model = measured_model(case, weights=job.weights or "initial", **asked)
+    model.check_finite = True  # the keypoints are a user's
+    poses = _lift(model, keypoints, job, log)
+    unit = model.host.output_unit if job.weights is not None else "unstated"
     arrays = {
         "poses_3d": poses,
         "frames": keypoints.frames,
@@ -112,12 +112,12 @@ def lift_file(job: Job, say: Callable[[str], None] = lambda line: None) -> Lifte
     }
     with replacing(job.out) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    say(f"{job.out}: poses_3d {poses.shape}, unit {unit}")
+    log(f"{job.out}: poses_3d {poses.shape}, unit {unit}")
     return Lifted(keypoints=keypoints, poses=poses, unit=unit)
 
 
 def network_input(keypoints: Keypoints, channels: int) -> Tensor:
-    """Keypoints as a model takes them: float32 (T, 17, C_in), the third channel the confidence."""
+    """Keypoints as network input: float32 (T, 17, C_in), the third channel the confidence."""
     x = normalise(keypoints.pixels, keypoints.width, keypoints.height).astype(np.float32)
     if channels == 3:
         x = np.concatenate([x, keypoints.confidence[..., None]], axis=-1)
@@ -125,16 +125,9 @@ def network_input(keypoints: Keypoints, channels: int) -> Tensor:
 
 
 def _check(job: Job) -> None:
-    """Find what is wrong before anything takes time."""
-    if job.weights is None and not job.untrained:
-        raise UsageError(
-            "no --weights: a model without trained weights puts out noise, not poses; give the "
-            "checkpoint of a published repository, or --untrained to try the command all the same"
-        )
-    if job.weights is not None and job.untrained:
-        raise UsageError("--weights and --untrained exclude each other; give one")
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is there; leave --device out to use the CPU")
+    """Check options and paths, before anything takes time."""
+    without = "a model without trained weights puts out noise, not poses"
+    check_options(job.weights, job.untrained, job.device, without=without)
     if not (math.isfinite(job.fps) and job.fps > 0):
         raise UsageError(f"--fps must be above 0, got {job.fps}")
     if job.out.suffix != ".npz":
@@ -145,23 +138,14 @@ def _check(job: Job) -> None:
         raise UsageError(f"cannot write {job.out}: no folder {job.out.parent}")
 
 
-def _model(job: Job) -> h2ot_core.Hourglass:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = h2ot_core.build(**{"host": "mixste", **job.arguments})
-    if job.weights is not None:
-        load_weights(model, job.weights)
-    return model.to(job.device).eval()
-
-
 def _lift(
-    model: h2ot_core.Hourglass, keypoints: Keypoints, job: Job, say: Callable[[str], None]
+    model: h2ot_core.Hourglass, keypoints: Keypoints, job: Job, log: Callable[[str], None]
 ) -> Array:
     """Poses (T, 17, 3), with a progress line."""
     x = network_input(keypoints, model.host.channels)
     frames, config = len(x), model.config
     windows = frames if config.pipeline == "seq2frame" else -(-frames // config.frames)
-    say(
+    log(
         f"{frames} frames in {windows} windows of {config.frames} ({config.pipeline}), "
         f"{config.host} on {job.device}"
     )
@@ -175,14 +159,14 @@ def _lift(
         ) from None
     if not np.isfinite(poses).all():
         raise UsageError("the model puts out NaN or infinity; its weights are not usable")
-    took = time.perf_counter() - start
-    say(f"lifted in {took:.1f} s, {frames / took:.0f} frames per second")
+    seconds = time.perf_counter() - start
+    log(f"lifted in {seconds:.1f} s, {frames / seconds:.0f} frames per second")
     return poses.astype(np.float32)
 
 
 @contextmanager
 def _counted(model: h2ot_core.Hourglass, total: int) -> Iterator[None]:
-    """Show on a progress line how many windows the model has run."""
+    """Show the windows that the model has run on a progress line."""
     run = model.run
     with tqdm(total=total, desc="windows", file=sys.stderr, dynamic_ncols=True) as bar:
 

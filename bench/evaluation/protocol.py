@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from bench.data.takes import Mask
+from bench.data.sequences import Mask
 from bench.records.errors import UsageError
-from h2ot_core.schedule import middle
+from h2ot_core.windows import POLICIES, stretched_frames, window_frames, window_starts
 
-Windows = Literal["hot", "mixste", "strict", "sh", "centre"]
 Frames = npt.NDArray[np.int64]
-
-WINDOWS: Final[dict[Windows, str]] = {
-    "hot": "windows side by side, both ends padded; padded frames count",
-    "mixste": "windows side by side, the last one the last F frames; the overlap counts twice",
-    "strict": "windows side by side, both ends padded; every frame counts once",
-    "sh": "clips side by side; tails are dropped, a video shorter than a clip is stretched",
-    "centre": "one window around each frame, of which the middle counts",
-}
-"""Window policy to what it does, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,38 +21,32 @@ class Protocol:
     """How a model is evaluated.
 
     Attributes:
-        windows: how a take of T frames is cut into windows of F, and which frames count:
-            "hot" (HoT, common/generator_stride.py): ceil(T / F) windows, the first beginning
-            floor((nF - T) / 2) frames early; ends are padded with copies of the first and last
-            frame, in 2D and 3D, and these count like others;
-            "mixste" (MixSTE, run.py): windows from the first frame on, the last one the last F
-            frames, so that the overlap counts twice; only T < F is padded, at the end;
-            "strict": windows as "hot", padding cut off, so that every frame counts once;
-            "sh" (MotionBERT, lib/utils/utils_data.py): clips from the first frame on, a tail
-            shorter than a clip is dropped; a take of T < F frames is stretched to one clip, in
-            which clip frame k shows frame floor(k T / F), and a frame's error is the mean over
-            the clip frames that show it. (Published code draws at random between neighbouring
-            frames; this is its form without randomness.)
-            "centre" (seq2frame): one window around each valid frame, ends padded, its middle
-            counts. The only policy for seq2frame models; others may be evaluated so too.
+        windows: how a sequence of T frames is cut into windows of F (a key of
+            :data:`h2ot_core.windows.POLICIES`; :func:`~h2ot_core.windows.window_starts` gives the
+            sources), and which frames count. Ends are padded with copies of the first and last
+            frame, in 2D and 3D: with "hot" these count like others, with "strict" they do not.
+            "mixste" counts the overlap of the last window twice. "sh" drops a tail, and where
+            T < F a frame's error is the mean over the frames of the stretched clip that show it.
+            "centre" counts the middle of one window around each valid frame; it is the only policy
+            for seq2frame models, and others may be evaluated so too.
         flip: also lift the mirrored input, mirror the result back and average (test-time
             augmentation). The mirrored pass keeps the frames of the first.
         zero_root: whether the predicted root is set to zero, as HoT and MotionBERT do. Otherwise
             its error counts, as in MixSTE.
-        downsample: keep every d-th frame of a take, before cutting windows (Table 9).
+        downsample: keep every d-th frame of a sequence, before cutting windows (Table 9).
         batch: windows per forward pass; does not change results.
     """
 
-    windows: Windows = "strict"
+    windows: str = "strict"
     flip: bool = True
     zero_root: bool = True
     downsample: int = 1
     batch: int = 16
 
     def __post_init__(self) -> None:
-        if self.windows not in get_args(Windows):
+        if self.windows not in POLICIES:
             raise UsageError(
-                f"unknown window policy {self.windows!r}; choose one of {', '.join(WINDOWS)}"
+                f"unknown window policy {self.windows!r}; choose one of {', '.join(POLICIES)}"
             )
         for name in ("downsample", "batch"):
             if getattr(self, name) < 1:
@@ -75,50 +60,22 @@ class Protocol:
     def __str__(self) -> str:
         step = "" if self.downsample == 1 else f"; every {self.downsample}th frame"
         return (
-            f"{self.windows} ({WINDOWS[self.windows]}); flip {'on' if self.flip else 'off'}; "
+            f"{self.windows} ({POLICIES[self.windows]}); flip {'on' if self.flip else 'off'}; "
             f"predicted root {'set to zero' if self.zero_root else 'as it comes'}{step}"
         )
 
 
-DEFAULTS: Final[dict[str, Windows]] = {
-    "h36m": "hot",
-    "sh": "sh",
-    "3dhp": "strict",
-    "motion": "strict",
-}
-"""A data set's protocol to the windows of a seq2seq model; seq2frame models take "centre".
-
-Flip and zero_root are on in all. In 3DHP only valid frames count. P-STMO and MotionAGFormer (which
-puts out all frames) take one window per valid frame there, which is "centre"; "strict" lifts each
-frame once instead, as D3DP nearly does.
-"""
-
-
-def default_windows(data: str, pipeline: str) -> Windows:
-    """The window policy of a data set's protocol and a model's pipeline.
-
-    Raises:
-        UsageError: if the protocol of the data is not known.
-    """
-    if data not in DEFAULTS:
-        raise UsageError(
-            f"no evaluation is known for protocol {data!r}; give windows, one of "
-            f"{', '.join(WINDOWS)}"
-        )
-    return "centre" if pipeline == "seq2frame" else DEFAULTS[data]
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The windows of one take.
+    """The windows of one sequence.
 
     Attributes:
         starts: int64 (n,), frame at which each window begins; may lie before the first.
-        source: int64 (n, F) or, for the centre alone, (n, 1): the frame of the take that each
+        source: int64 (n, F) or, for the centre alone, (n, 1): the frame of the sequence that each
             output stands for, -1 where an output does not count.
         frames: T.
         size: F.
-        stretched: whether the one window shows the whole take, stretched.
+        stretched: whether the one window shows the whole sequence, stretched.
     """
 
     starts: Frames
@@ -131,15 +88,15 @@ class Layout:
         return len(self.starts)
 
     def index(self, rows: slice) -> Frames:
-        """The frames of the take that some windows show, (rows, F)."""
-        steps = np.arange(self.size)
+        """The frames of the sequence that some windows show, (rows, F)."""
         if self.stretched:
-            return (steps * self.frames // self.size)[None]
-        return (self.starts[rows, None] + steps).clip(0, self.frames - 1)
+            return stretched_frames(self.frames, self.size).numpy()
+        starts = torch.from_numpy(self.starts[rows])
+        return window_frames(starts, self.size, self.frames - 1).numpy()
 
 
-def lay_out(windows: Windows, valid: Mask, size: int) -> Layout:
-    """Cut a take into windows.
+def lay_out(windows: str, valid: Mask, size: int) -> Layout:
+    """Cut a sequence into windows.
 
     Args:
         windows: the policy, see :class:`Protocol`.
@@ -147,19 +104,10 @@ def lay_out(windows: Windows, valid: Mask, size: int) -> Layout:
         size: F.
     """
     frames = len(valid)
-    stretched = False
+    starts: Frames = window_starts(frames, size, windows).numpy()
     if windows == "centre":
-        shown = np.flatnonzero(valid)
-        return Layout(shown - middle(size), shown[:, None], frames, size)
-    if windows == "sh":
-        stretched = frames < size
-        starts = np.arange(max(frames // size, 1)) * size
-    elif windows == "mixste":
-        starts = np.arange(-(-frames // size)) * size
-        starts[-1] = max(frames - size, 0)
-    else:
-        count = -(-frames // size)
-        starts = np.arange(count) * size - (count * size - frames) // 2
+        return Layout(starts[valid], np.flatnonzero(valid)[:, None], frames, size)
+    stretched = windows == "sh" and frames < size
     layout = Layout(starts, starts[:, None] + np.arange(size), frames, size, stretched)
     source = layout.index(slice(None))
     counts = valid[source]

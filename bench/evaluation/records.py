@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from bench.evaluation.result import UNITS, Evaluation
-from bench.evaluation.run import PCK_JOINTS
 from bench.models.weights import Weights
 from bench.records.case import Case
 from bench.records.files import text_digest
@@ -22,11 +21,11 @@ WEIGHTED = "frame-weighted"
 """Label of the mean over all frames counted, for 3DHP."""
 
 BY_TAKE = "mpjpe_mm_by_take"
-"""Metric of the record that holds the mean MPJPE of every take."""
+"""Metric of the record that holds the mean MPJPE of every sequence."""
 
 
 def group_name(evaluation: Evaluation, weights: Weights | None) -> str:
-    """Tells evaluations of one case apart: weights, data and protocol, in a short tag."""
+    """A short tag of weights, data and protocol, which distinguishes evaluations of one case."""
     meaning = {
         "dataset": evaluation.dataset,
         "detector": evaluation.detector,
@@ -51,8 +50,8 @@ def to_records(
 
     Each metric is one record, its values those of the actions, labelled with their names, then
     the mean over actions, labelled "mean", and for 3DHP the mean over frames, labelled
-    "frame-weighted". One more record, ``mpjpe_mm_by_take``, holds the mean of every take, for
-    comparisons in pairs; its protocol gives the clip and the frames of each.
+    "frame-weighted". One more record, ``mpjpe_mm_by_take``, holds the mean of every sequence, for
+    comparisons in pairs; its protocol names the clip and the frames of each.
 
     Args:
         case: the configuration; its motion becomes the name of the data set.
@@ -69,7 +68,7 @@ def to_records(
         **evaluation.protocol.meaning,
         "confidence": evaluation.confidence,
         "limit": evaluation.limit,
-        "takes": len(evaluation.takes),
+        "takes": len(evaluation.sequences),
         "frames": evaluation.frames,
         "missing_actions": list(evaluation.missing),
         "weights": weights.name if weights is not None else "none (untrained)",
@@ -84,31 +83,31 @@ def to_records(
     for metric in evaluation.metrics:
         values = {a: of[metric] for a, of in evaluation.actions.items() if metric in of}
         values[MEAN] = evaluation.mean[metric]
-        if evaluation.data_protocol == "3dhp":
+        if evaluation.pck_joints:
             values[WEIGHTED] = evaluation.weighted[metric]
-        said = dict(protocol)
+        joints = {}
         if metric in ("pck_percent", "auc_percent"):
-            said["joints"] = list(PCK_JOINTS)
+            joints["joints"] = list(evaluation.pck_joints)
         records.append(
             Record(
                 metric=metric,
                 unit=UNITS[metric],
                 values=tuple(values.values()),
                 labels=tuple(values),
-                protocol=said,
+                protocol=protocol | joints,
                 **common,
             )
         )
     by_take = {
-        "clips": [take.clip for take in evaluation.takes],
-        "frames_by_take": [take.frames for take in evaluation.takes],
+        "clips": [sequence.clip for sequence in evaluation.sequences],
+        "frames_by_take": [sequence.frames for sequence in evaluation.sequences],
     }
     records.append(
         Record(
             metric=BY_TAKE,
             unit="mm",
-            values=tuple(take.mpjpe_mm for take in evaluation.takes),
-            labels=tuple(take.name for take in evaluation.takes),
+            values=tuple(sequence.mpjpe_mm for sequence in evaluation.sequences),
+            labels=tuple(sequence.name for sequence in evaluation.sequences),
             protocol=protocol | by_take,
             **common,
         )

@@ -1,4 +1,4 @@
-"""What an evaluation found: errors per take, per action and over all."""
+"""The result of an evaluation: errors per sequence, per action and over all."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UNITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakeErrors:
-    """Errors of one take.
+class SequenceErrors:
+    """Errors of one sequence.
 
     Attributes:
-        name, clip, subject, action, camera: of the take.
+        name, clip, subject, action, camera: of the sequence.
         frames: how many count; padded and doubled ones among them where the protocol counts them.
         steps: differences of neighbouring frames that ``mpjve_mm`` is the mean of.
         values: metric to its mean over those frames; no ``mpjve_mm`` without steps.
@@ -45,35 +45,35 @@ class TakeErrors:
         return self.values["mpjpe_mm"]
 
     def weight(self, metric: str) -> int:
-        """How much the take counts in a mean over takes."""
+        """How much the sequence counts in a mean over sequences."""
         return self.steps if metric == "mpjve_mm" else self.frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What :func:`evaluate` found.
+    """The result of :func:`evaluate`.
 
     Attributes:
         dataset, description, detector, split: of the data.
-        data_protocol: ``DataSet.protocol``.
+        pck_joints: ``DataSet.pck_joints``.
         protocol: how it was evaluated.
         confidence: what the model got as third input channel: "as in the data", "1 throughout",
             "dropped" or, where neither has one, "none".
-        takes: one per take in which a frame counts, in the order of the data.
+        sequences: one per sequence in which a frame counts, in the order of the data.
         order: names of actions in the order of the data set, only those that occur.
-        missing: actions of the data set of which there is no take.
-        limit: as given.
-        notes: what is to be told of the data.
+        missing: actions of the data set of which there is no sequence.
+        limit: most sequences evaluated; None means all.
+        notes: of the data set.
     """
 
     dataset: str
     description: str
     detector: str
     split: str
-    data_protocol: str
+    pck_joints: tuple[int, ...]
     protocol: Protocol
     confidence: str
-    takes: tuple[TakeErrors, ...]
+    sequences: tuple[SequenceErrors, ...]
     order: tuple[str, ...]
     missing: tuple[str, ...] = ()
     limit: int | None = None
@@ -82,39 +82,41 @@ class Evaluation:
     @property
     def frames(self) -> int:
         """Frames counted."""
-        return sum(take.frames for take in self.takes)
+        return sum(sequence.frames for sequence in self.sequences)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Those that have a value, in the order of :data:`UNITS`."""
-        return tuple(name for name in UNITS if any(name in take.values for take in self.takes))
+        """The metrics with a value, in the order of :data:`UNITS`."""
+        return tuple(
+            name for name in UNITS if any(name in sequence.values for sequence in self.sequences)
+        )
 
     @cached_property
     def actions(self) -> dict[str, dict[str, float]]:
         """Action to metric to the mean over its frames, in order."""
-        of = {action: [t for t in self.takes if t.action == action] for action in self.order}
-        return {action: _mean(takes) for action, takes in of.items()}
+        of = {action: [t for t in self.sequences if t.action == action] for action in self.order}
+        return {action: _mean(sequences) for action, sequences in of.items()}
 
     @cached_property
     def mean(self) -> dict[str, float]:
         """Metric to the mean over actions, each with equal weight."""
-        found = {}
+        means = {}
         for metric in self.metrics:
             values = [of[metric] for of in self.actions.values() if metric in of]
-            found[metric] = sum(values) / len(values)
-        return found
+            means[metric] = sum(values) / len(values)
+        return means
 
     @cached_property
     def weighted(self) -> dict[str, float]:
         """Metric to the mean over all frames: actions weighted by their frames."""
-        return _mean(self.takes)
+        return _mean(self.sequences)
 
 
-def _mean(takes: Sequence[TakeErrors]) -> dict[str, float]:
-    found = {}
+def _mean(sequences: Sequence[SequenceErrors]) -> dict[str, float]:
+    means = {}
     for metric in UNITS:
-        having = [take for take in takes if metric in take.values]
-        weight = sum(take.weight(metric) for take in having)
+        measured = [sequence for sequence in sequences if metric in sequence.values]
+        weight = sum(sequence.weight(metric) for sequence in measured)
         if weight:
-            found[metric] = sum(t.weight(metric) * t.values[metric] for t in having) / weight
-    return found
+            means[metric] = sum(s.weight(metric) * s.values[metric] for s in measured) / weight
+    return means

@@ -1,10 +1,13 @@
-"""Lift every take of a data set and measure the errors."""
+"""Lift every sequence of a data set and measure the errors."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -12,23 +15,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.data.takes import DataError, DataSet, Split, Take, downsampled
-from bench.evaluation.protocol import Layout, Protocol, default_windows, lay_out
-from bench.evaluation.result import Evaluation, TakeErrors
+from bench.data.sequences import DataError, DataSet, MotionSequence, Split, downsampled
+from bench.evaluation.protocol import Layout, Protocol, lay_out
+from bench.evaluation.result import Evaluation, SequenceErrors
 from bench.records.errors import UsageError
 from h2ot_core import Hourglass, metrics
-from h2ot_core.schedule import middle
-from h2ot_core.video import mirrored
+from h2ot_core.video import lift_windows
 
-_PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mpjpe_mm": lambda p, t: metrics.mpjpe(p, t, reduce=False),
-    "p_mpjpe_mm": lambda p, t: metrics.p_mpjpe(p, t, reduce=False),
-    "n_mpjpe_mm": lambda p, t: metrics.n_mpjpe(p, t, reduce=False),
-}
-PCK_JOINTS = metrics.MPI_INF_3DHP_JOINTS
-_PER_FRAME_3DHP: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "pck_percent": lambda p, t: metrics.pck(p, t, joints=PCK_JOINTS, reduce=False),
-    "auc_percent": lambda p, t: metrics.auc(p, t, joints=PCK_JOINTS, reduce=False),
+_PER_FRAME: dict[str, Callable[..., Tensor]] = {
+    "mpjpe_mm": partial(metrics.mpjpe, reduce=False),
+    "p_mpjpe_mm": partial(metrics.p_mpjpe, reduce=False),
+    "n_mpjpe_mm": partial(metrics.n_mpjpe, reduce=False),
 }
 
 
@@ -37,16 +34,15 @@ def default_protocol(model: Hourglass, dataset: DataSet, **changes: Any) -> Prot
 
     Args:
         model: its pipeline decides between windows side by side and one per frame.
-        dataset: its protocol decides the rest, see :data:`bench.evaluation.DEFAULTS`.
+        dataset: its `windows` are those of a seq2seq model; a seq2frame model takes "centre".
         **changes: fields of :class:`bench.evaluation.Protocol` to set; None leaves one as it is.
 
     Raises:
-        UsageError: for a protocol that is not known, or a wrong value.
+        UsageError: for a wrong value.
     """
-    given = {name: value for name, value in changes.items() if value is not None}
-    if "windows" not in given:
-        given["windows"] = default_windows(dataset.protocol, model.config.pipeline)
-    return Protocol(**given)
+    fields = {name: value for name, value in changes.items() if value is not None}
+    published = "centre" if model.config.pipeline == "seq2frame" else dataset.windows
+    return Protocol(**{"windows": published, **fields})
 
 
 def evaluate(
@@ -58,21 +54,21 @@ def evaluate(
     limit: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Lift every take of a split and measure the errors.
+    """Lift every sequence of a split and measure the errors.
 
-    Takes are lifted one after the other, their windows in common batches. A model of three
+    Sequences are lifted one after the other, their windows in common batches. A model of three
     input channels gets the data's confidence, or 1 where there is none; one of two drops it.
 
     Args:
         model: with weights, on its device; put in evaluation mode meanwhile.
-        dataset: where the takes come from.
+        dataset: where the sequences come from.
         protocol: None means :func:`default_protocol`.
         split: "train" or "test".
-        limit: most takes to evaluate, evenly spread over the split; None means all.
+        limit: most sequences to evaluate, evenly spread over the split; None means all.
         progress: whether to show a progress line on the standard error stream.
 
     Returns:
-        Errors per take and action.
+        Errors per sequence and action.
 
     Raises:
         UsageError: if model, data and protocol do not go together, the device is out of memory,
@@ -80,28 +76,28 @@ def evaluate(
         DataError: if the data cannot be used, or no frame counts.
     """
     protocol = protocol if protocol is not None else default_protocol(model, dataset)
-    if dataset.protocol == "sh" and split == "train":
+    if split in dataset.unmeasured:
         raise UsageError(
-            f"the train split of {dataset.name} has no millimetres, so there is nothing to measure "
-            f"errors against; take the test split"
+            f"the {split} split of {dataset.name} has no millimetres to measure errors "
+            f"against; use the other split"
         )
-    takes = [downsampled(take, protocol.downsample) for take in _limited(dataset, split, limit)]
-    _check(model, dataset, takes, protocol)
+    sequences = [downsampled(s, protocol.downsample) for s in _limited(dataset, split, limit)]
+    _check(model, dataset, sequences, protocol)
     size = model.schedule.frames
-    plan = [(take, lay_out(protocol.windows, take.valid, size)) for take in takes]
-    plan = [(take, layout) for take, layout in plan if (layout.source >= 0).any()]
+    plan = [(sequence, lay_out(protocol.windows, sequence.valid, size)) for sequence in sequences]
+    plan = [(sequence, layout) for sequence, layout in plan if (layout.source >= 0).any()]
     if not plan:
         raise DataError(f"no frame of the {split} split of {dataset.name} counts; all are invalid")
-    measures = dict(_PER_FRAME)
-    if dataset.protocol == "3dhp":
-        measures |= _PER_FRAME_3DHP
-    found = tuple(
-        _errors(take, layout, poses, protocol, dataset.root, measures)
-        for (take, layout), poses in zip(
-            plan, _lifted(model, dataset, plan, protocol, progress), strict=True
-        )
+    per_frame = dict(_PER_FRAME)
+    if dataset.pck_joints:
+        for name, metric in (("pck_percent", metrics.pck), ("auc_percent", metrics.auc)):
+            per_frame[name] = partial(metric, joints=dataset.pck_joints, reduce=False)
+    lifted = _lifted(model, dataset, plan, protocol, progress)
+    errors = tuple(
+        _errors(sequence, layout, poses, protocol, dataset.root, per_frame)
+        for (sequence, layout), poses in zip(plan, lifted, strict=True)
     )
-    present = dict.fromkeys(take.action for take in found)
+    present = dict.fromkeys(sequence.action for sequence in errors)
     order = [action for action in dataset.actions if action in present]
     order += [action for action in present if action not in order]
     return Evaluation(
@@ -109,10 +105,10 @@ def evaluate(
         description=dataset.description,
         detector=dataset.detector,
         split=split,
-        data_protocol=dataset.protocol,
+        pck_joints=dataset.pck_joints,
         protocol=protocol,
-        confidence=_confidence(model, takes),
-        takes=found,
+        confidence=_confidence(model, sequences),
+        sequences=errors,
         order=tuple(order),
         # The names may be those of another split, as of 3DHP's test sequences.
         missing=tuple(a for a in dataset.actions if a not in present)
@@ -123,21 +119,23 @@ def evaluate(
     )
 
 
-def _limited(dataset: DataSet, split: Split, limit: int | None) -> list[Take]:
-    takes = list(dataset.takes(split))
-    if limit is None or limit >= len(takes):
-        return takes
+def _limited(dataset: DataSet, split: Split, limit: int | None) -> list[MotionSequence]:
+    sequences = list(dataset.sequences(split))
+    if limit is None or limit >= len(sequences):
+        return sequences
     if limit < 1:
         raise UsageError(f"limit must be at least 1, got {limit}")
-    return [takes[i * len(takes) // limit] for i in range(limit)]
+    return [sequences[i * len(sequences) // limit] for i in range(limit)]
 
 
-def _check(model: Hourglass, dataset: DataSet, takes: Sequence[Take], protocol: Protocol) -> None:
+def _check(
+    model: Hourglass, dataset: DataSet, sequences: Sequence[MotionSequence], protocol: Protocol
+) -> None:
     host, config = model.host, model.config
     if config.pipeline == "seq2frame" and protocol.windows != "centre":
         raise UsageError(
             f"this {config.host} model puts out the centre frame alone (seq2frame), so windows "
-            f"{protocol.windows!r} cannot be; leave windows out or give 'centre'"
+            f"{protocol.windows!r} do not fit; leave windows out or give 'centre'"
         )
     if host.channels not in (2, 3):
         raise UsageError(
@@ -149,38 +147,39 @@ def _check(model: Hourglass, dataset: DataSet, takes: Sequence[Take], protocol: 
             f"{dataset.name} names {len(dataset.left)} left and {len(dataset.right)} right joints; "
             f"a mirror needs pairs"
         )
-    for take in takes:
-        if take.input.shape[1] != host.joints:
+    for sequence in sequences:
+        if sequence.input.shape[1] != host.joints:
             raise UsageError(
-                f"this {config.host} model has {host.joints} joints, but take {take.name!r} of "
-                f"{dataset.name} has {take.input.shape[1]}; build it with joints = "
-                f"{take.input.shape[1]}, or give other data"
+                f"this {config.host} model has {host.joints} joints, but sequence "
+                f"{sequence.name!r} of {dataset.name} has {sequence.input.shape[1]}; build it with "
+                f"joints = {sequence.input.shape[1]}, or give other data"
             )
-        for what, values in (("2D input", take.input), ("3D truth", take.truth_mm)):
+        for what, values in (("2D input", sequence.input), ("3D truth", sequence.truth_mm)):
             if not np.isfinite(values).all():
                 frame, joint = (int(i) for i in np.argwhere(~np.isfinite(values))[0][:2])
                 raise DataError(
-                    f"the {what} of take {take.name!r} of {dataset.name} is NaN or infinite, first "
-                    f"at frame {frame}, joint {joint}; interpolate or leave out such frames"
+                    f"the {what} of sequence {sequence.name!r} of {dataset.name} is NaN or "
+                    f"infinite, first at frame {frame}, joint {joint}; interpolate or leave "
+                    "out such frames"
                 )
 
 
-def _confidence(model: Hourglass, takes: Sequence[Take]) -> str:
-    given = {take.input.shape[2] for take in takes} == {3}
+def _confidence(model: Hourglass, sequences: Sequence[MotionSequence]) -> str:
+    in_data = {sequence.input.shape[2] for sequence in sequences} == {3}
     if model.host.channels == 3:
-        return "as in the data" if given else "1 throughout"
-    return "dropped" if given else "none"
+        return "as in the data" if in_data else "1 throughout"
+    return "dropped" if in_data else "none"
 
 
 # --- lifting -----------------------------------------------------------------------------------
 
-_Plan = Sequence[tuple[Take, Layout]]
+_Plan = Sequence[tuple[MotionSequence, Layout]]
 
 
 def _lifted(
     model: Hourglass, dataset: DataSet, plan: _Plan, protocol: Protocol, progress: bool
 ) -> Iterator[Tensor]:
-    """The poses of each take in turn: float64 (n, F or 1, J, 3) on the CPU, unit of training."""
+    """Yield the poses of each sequence: float64 (n, F or 1, J, 3), CPU, unit of training."""
     like = next(model.parameters())
     mirror = (dataset.left, dataset.right) if protocol.flip else None
     centre = protocol.windows == "centre"
@@ -200,26 +199,16 @@ def _lifted(
 
 
 def _batches(plan: _Plan, size: int) -> Iterator[list[tuple[int, slice]]]:
-    """Windows of all takes in turn, as places in the plan and rows, ``size`` at a time."""
-    batch: list[tuple[int, slice]] = []
-    room = size
-    for i, (_, layout) in enumerate(plan):
-        start = 0
-        while start < len(layout):
-            stop = min(start + room, len(layout))
-            batch.append((i, slice(start, stop)))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield batch
-                batch, room = [], size
-    if batch:
-        yield batch
+    """Yield the windows of all sequences, ``size`` at a time: index in the plan, and rows."""
+    windows = ((i, row) for i, (_, layout) in enumerate(plan) for row in range(len(layout)))
+    while batch := list(islice(windows, size)):
+        groups = ((i, [row for _, row in rows]) for i, rows in groupby(batch, itemgetter(0)))
+        yield [(i, slice(rows[0], rows[-1] + 1)) for i, rows in groups]
 
 
-def _input(take: Take, layout: Layout, rows: slice, channels: int) -> Tensor:
-    """Some windows of a take as the network takes them: float32 (rows, F, J, channels)."""
-    x = take.input[layout.index(rows)][..., :channels]
+def _input(sequence: MotionSequence, layout: Layout, rows: slice, channels: int) -> Tensor:
+    """Some windows of a sequence as network input: float32 (rows, F, J, channels)."""
+    x = sequence.input[layout.index(rows)][..., :channels]
     confidence = np.ones((*x.shape[:-1], channels - x.shape[-1]), dtype=x.dtype)
     return torch.from_numpy(np.concatenate([x, confidence], axis=-1))
 
@@ -233,18 +222,11 @@ def _poses(
     """Float64 (B, F or 1, J, 3) on the CPU."""
     try:
         with torch.inference_mode():
-            first = model.run(x)
-            poses = first.poses
-            if mirror is not None:
-                again = model.run(mirrored(x, *mirror), selections=first.selections).poses
-                poses = (poses + mirrored(again, *mirror)) / 2
+            poses = lift_windows(model, x, "seq2frame" if centre else "seq2seq", mirror)
     except torch.OutOfMemoryError:
         raise UsageError(
             f"the device is out of memory with {len(x)} windows per pass; give a smaller batch"
         ) from None
-    if centre and poses.shape[1] > 1:
-        place = middle(poses.shape[1])
-        poses = poses[:, place : place + 1]
     poses = poses.cpu().double()
     if not bool(torch.isfinite(poses).all()):
         raise UsageError("the model puts out NaN or infinity; its weights are not usable")
@@ -253,7 +235,7 @@ def _poses(
 
 @contextmanager
 def _evaluating(model: Hourglass) -> Iterator[None]:
-    """In evaluation mode, and without a look at every batch: the data were looked at before."""
+    """Evaluation mode, without checking every batch for finite values: the data are checked."""
     training, check = model.training, model.check_finite
     model.eval()
     model.check_finite = False
@@ -275,24 +257,24 @@ def _bar(total: int, progress: bool) -> tqdm[Any]:
 
 
 def _errors(
-    take: Take,
+    sequence: MotionSequence,
     layout: Layout,
     poses: Tensor,
     protocol: Protocol,
     root: int,
-    measures: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
-) -> TakeErrors:
+    per_frame: Mapping[str, Callable[..., Tensor]],
+) -> SequenceErrors:
     source = torch.from_numpy(layout.source.reshape(-1))
     counts = source >= 0
     source = source[counts]
     predicted = poses.flatten(0, 1)[counts]
     if protocol.zero_root:
         predicted[:, root] = 0
-    predicted = predicted * torch.from_numpy(take.to_mm).double()[source, None, None]
-    truth = torch.from_numpy(take.truth_mm).double()[source]
+    predicted = predicted * torch.from_numpy(sequence.to_mm).double()[source, None, None]
+    truth = torch.from_numpy(sequence.truth_mm).double()[source]
     values = {}
     shown = source.bincount(minlength=layout.frames).double()
-    for metric, measure in measures.items():
+    for metric, measure in per_frame.items():
         error = measure(predicted, truth)
         if layout.stretched:
             error = source.bincount(error, minlength=layout.frames)[shown > 0] / shown[shown > 0]
@@ -306,12 +288,12 @@ def _errors(
         if steps:
             change = metrics.mpjve(predicted, truth, reduce=False)
             values["mpjve_mm"] = change[joined].mean().item()
-    return TakeErrors(
-        name=take.name,
-        clip=take.clip,
-        subject=take.subject,
-        action=take.action,
-        camera=take.camera,
+    return SequenceErrors(
+        name=sequence.name,
+        clip=sequence.clip,
+        subject=sequence.subject,
+        action=sequence.action,
+        camera=sequence.camera,
         frames=int((shown > 0).sum()) if layout.stretched else len(source),
         steps=steps,
         values=values,

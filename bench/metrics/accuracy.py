@@ -21,7 +21,8 @@ from bench.models.build import measured_model
 from bench.models.context import Context
 from bench.records.case import Case
 from h2ot_core.metrics import mpjpe, mpjve
-from h2ot_core.video import LEFT, RIGHT, mirrored
+from h2ot_core.video import LEFT, RIGHT, mirror_averaged
+from h2ot_core.windows import window_frames, window_starts
 
 READINGS: Final = ("trunk_mpjpe_mm", "trunk_mpjve_mm", "trunk_frame_noise_px")
 STEPS: Final = (1, 2, 3, 4)
@@ -162,9 +163,8 @@ def lifted(model: h2ot_core.Hourglass, seen: Views) -> tuple[Tensor, Tensor]:
     """
     views_, length = seen.x.shape[:2]
     frames = model.schedule.frames
-    count = -(-length // frames)
-    starts = torch.arange(count) * frames - (count * frames - length) // 2
-    index = (starts[:, None] + torch.arange(frames)).clamp(0, length - 1)  # (n, F)
+    starts = window_starts(length, frames)
+    index = window_frames(starts, frames, length - 1)  # (n, F)
     x = seen.x[:, index].flatten(0, 1)  # (W n, F, 17, 2)
     noise = seen.noise[:, index].flatten(0, 1)
     poses, kept = [], []
@@ -172,16 +172,16 @@ def lifted(model: h2ot_core.Hourglass, seen: Views) -> tuple[Tensor, Tensor]:
     x = functional.pad(x, (0, channels - x.shape[-1]), value=1.0)  # confidence
     with torch.inference_mode():
         for part, px in zip(x.split(_BATCH), noise.split(_BATCH), strict=True):
-            part = part.to(device)
-            once = model.run(part)
-            again = model.run(mirrored(part, LEFT, RIGHT), selections=once.selections)
-            poses.append(((once.poses + mirrored(again.poses, LEFT, RIGHT)) / 2).float().cpu())
-            chosen = once.selections[-1].index.cpu() if once.selections else None
+            averaged, selections = mirror_averaged(model, part.to(device), (LEFT, RIGHT))
+            poses.append(averaged.float().cpu())
+            chosen = selections[-1].index.cpu() if selections else None
             left = px if chosen is None else px.gather(1, _rows(chosen, px))
             kept.append(left.mean(dim=1))
-    out = torch.cat(poses).unflatten(0, (views_, count)).flatten(1, 2)
+    out = torch.cat(poses).unflatten(0, (views_, len(starts))).flatten(1, 2)
     first = -int(starts[0])
-    return out[:, first : first + length].clone(), torch.cat(kept).unflatten(0, (-1, count)).mean(1)
+    return out[:, first : first + length].clone(), torch.cat(kept).unflatten(0, (views_, -1)).mean(
+        1
+    )
 
 
 def _rows(index: Tensor, like: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
+
 import h2ot_core
 from bench.records.errors import UsageError
 from bench.records.files import file_digest
@@ -81,3 +83,26 @@ def load_weights(model: h2ot_core.Hourglass, path: Path) -> h2ot_core.Hourglass:
             f"({model.extra_repr()}); build the model as the file says"
         ) from None
     return model
+
+
+def check_options(weights: Path | None, untrained: bool, device: str, *, without: str) -> None:
+    """Refuse options that exclude each other, before anything takes time.
+
+    Args:
+        weights: a checkpoint; None needs ``untrained``.
+        untrained: whether random weights are meant.
+        device: "cpu" or "cuda".
+        without: what a model without weights is good for, for the message.
+
+    Raises:
+        UsageError: for neither or both of weights and untrained, or a device that is not there.
+    """
+    if weights is None and not untrained:
+        raise UsageError(
+            f"no --weights: {without}; give a checkpoint of a published repository, or --untrained "
+            "to try the command all the same"
+        )
+    if weights is not None and untrained:
+        raise UsageError("--weights and --untrained exclude each other; give one")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is there; leave --device out to use the CPU")

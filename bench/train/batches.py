@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.takes import DataError, DataSet, Take
+from bench.data.sequences import DataError, DataSet, MotionSequence
 from bench.train.recipes import Recipe
 from bench.train.viewpoints import Viewpoints
-from h2ot_core.schedule import middle
+from h2ot_core.windows import window_frames, window_starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class TakeFeed:
 
     def __init__(
         self,
-        takes: Sequence[Take],
+        takes: Sequence[MotionSequence],
         *,
         frames: int,
         channels: int,
@@ -98,14 +98,17 @@ class TakeFeed:
         description: Mapping[str, Any] | None = None,
     ) -> None:
         if not takes:
-            raise DataError("no takes to train on; check the split and the validation share")
+            raise DataError("no sequences to train on; check the split and the validation share")
         self._recipe = recipe
         self._frames = frames
         starts, lows, highs = [], [], []
         offset = 0
         for take in takes:
             count = len(take)
-            first = _starts(count, frames, recipe)
+            if recipe.centred:
+                first = window_starts(count, frames, "centre").tolist()
+            else:
+                first = window_starts(count, frames, stride=recipe.stride).tolist()
             starts += [offset + s for s in first]
             lows += [offset] * len(first)
             highs += [offset + count - 1] * len(first)
@@ -146,8 +149,12 @@ class TakeFeed:
         return self._cut(window.to(self._x.device), flip.to(self._x.device))
 
     def _cut(self, window: Tensor, flip: Tensor) -> Batch:
-        index = self._starts[window, None] + torch.arange(self._frames, device=window.device)
-        index = index.clamp(self._lows[window, None], self._highs[window, None])
+        index = window_frames(
+            self._starts[window],
+            self._frames,
+            last=self._highs[window, None],
+            first=self._lows[window, None],
+        )
         return Batch(self._flipped(self._x[index], flip), self._flipped(self._y[index], flip))
 
     def _flipped(self, values: Tensor, flip: Tensor) -> Tensor:
@@ -193,16 +200,6 @@ class ViewFeed:
         return Batch(torch.from_numpy(np.concatenate([x, ones], axis=-1)), torch.from_numpy(y))
 
 
-def _starts(count: int, frames: int, recipe: Recipe) -> list[int]:
-    """First frames of the windows of a take; a window may reach beyond its ends."""
-    if recipe.centred:
-        return [frame - middle(frames) for frame in range(count)]
-    if recipe.stride and count >= frames:
-        return list(range(0, count - frames + 1, recipe.stride))
-    windows = -(-count // frames)
-    return [i * frames - (windows * frames - count) // 2 for i in range(windows)]
-
-
 def seed_of(*key: object) -> int:
     """A seed that belongs to a key."""
     return (
@@ -210,7 +207,9 @@ def seed_of(*key: object) -> int:
     )
 
 
-def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], list[Take]]:
+def split_validation(
+    takes: Sequence[MotionSequence], share: float
+) -> tuple[list[MotionSequence], list[MotionSequence]]:
     """Set whole clips aside for validation, so that no motion is on both sides.
 
     A clip belongs to the part that its name's digest says, whatever else the data holds.
@@ -234,7 +233,7 @@ def split_validation(takes: Sequence[Take], share: float) -> tuple[list[Take], l
 
 def dataset_feed(
     data: DataSet,
-    takes: Sequence[Take],
+    takes: Sequence[MotionSequence],
     *,
     frames: int,
     channels: int,

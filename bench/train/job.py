@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import h2ot_core
+from bench.data.sequences import DataSet
 from bench.data.synthetic.detector import DetectorNoise
-from bench.data.takes import DataSet
 from bench.evaluation import default_protocol, evaluate
 from bench.records.case import Case
 from bench.records.errors import UsageError
@@ -61,9 +61,9 @@ def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
     torch.manual_seed(job.recipe.seed)
     model = h2ot_core.build(**job.case.build_arguments())
     if job.validate_on_test:
-        takes, aside, how = list(data.takes("train")), list(data.takes("test")), ON_TEST
+        takes, aside, how = list(data.sequences("train")), list(data.sequences("test")), ON_TEST
     else:
-        takes, aside = split_validation(data.takes("train"), job.validation)
+        takes, aside = split_validation(data.sequences("train"), job.validation)
         clips = len({take.clip for take in aside})
         how = f"chosen on {clips} clips of the training split, set aside" if aside else "the last"
     feed = dataset_feed(

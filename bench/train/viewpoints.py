@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, Camera, normalise, project, world_to_camera
 from bench.data.readers.motion import Clip
+from bench.data.sequences import DataError
+from bench.data.skeleton import LEFT, RIGHT
 from bench.data.synthetic.detector import DetectorNoise
-from bench.data.takes import H36M_LEFT, H36M_RIGHT, DataError
 from bench.data.windows import MARGIN, NEAREST_M
 
 Array = npt.NDArray[np.float32]
@@ -127,7 +128,7 @@ class Viewpoints:
 def mirrored(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Negate x and exchange left and right Human3.6M joints; (..., 17, C) to the same."""
     order = np.arange(values.shape[-2])
-    order[[*H36M_LEFT, *H36M_RIGHT]] = [*H36M_RIGHT, *H36M_LEFT]
+    order[[*LEFT, *RIGHT]] = [*RIGHT, *LEFT]
     flipped = values[..., order, :].copy()
     flipped[..., 0] *= -1
     return flipped

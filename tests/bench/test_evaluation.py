@@ -16,8 +16,8 @@ from torch import Tensor
 
 import h2ot_core
 from bench.cli import main
+from bench.data.sequences import DataError, DataSet, MotionSequence
 from bench.data.sources import open_data
-from bench.data.takes import DataError, DataSet, Take
 from bench.evaluation import (
     BY_TAKE,
     MEAN,
@@ -39,10 +39,11 @@ from h2ot_core.checkpoints import published_names
 from reports.results import collect
 
 TINY: dict[str, Any] = {"width": 8, "depth": 2, "heads": 2, "mlp_hidden": 8}
+PCK = tuple(range(14))  # MPI-INF-3DHP counts the first 14 joints
 REST = 16 / 17  # what is left of an error that all joints share when the root has none
 
 
-def take(
+def sequence(
     errors_mm: Sequence[float],
     *,
     name: str = "a",
@@ -51,15 +52,15 @@ def take(
     to_mm: Sequence[float] | None = None,
     joints: int = 17,
     channels: int = 2,
-) -> Take:
-    """A take whose first 2D coordinate is, for all joints, the error that an echo makes."""
+) -> MotionSequence:
+    """A sequence whose first 2D coordinate is, for all joints, the error that an echo makes."""
     count = len(errors_mm)
     factor = np.array(to_mm or [1000.0] * count, dtype=np.float32)
     x = np.zeros((count, joints, channels), dtype=np.float32)
     x[..., 0] = (np.array(errors_mm) / factor)[:, None]
     x[..., 2:] = 0.25
     nothing = np.zeros((count, joints, 3), dtype=np.float32)
-    return Take(
+    return MotionSequence(
         name=name,
         clip=f"clip of {name}",
         subject="S9",
@@ -73,14 +74,14 @@ def take(
     )
 
 
-def data(*takes: Take, **arguments: Any) -> DataSet:
+def data(*sequences: MotionSequence, **arguments: Any) -> DataSet:
     fields: dict[str, Any] = {
         "name": "made",
         "description": "made by hand",
         "detector": "gt",
-        "protocol": "h36m",
+        "windows": "hot",
         "fps": 50.0,
-        "load": lambda split: takes,
+        "load": lambda split: sequences,
     }
     return DataSet(**{**fields, **arguments})
 
@@ -169,8 +170,8 @@ SQUARES = [t * t for t in range(7)]
 def test_errors_by_hand(
     windows: Any, frames: int, mpjpe: float, steps: int, mpjve: float, flip: bool
 ) -> None:
-    found = quick(echo(), data(take(SQUARES)), windows=windows, flip=flip, zero_root=False)
-    (one,) = found.takes
+    found = quick(echo(), data(sequence(SQUARES)), windows=windows, flip=flip, zero_root=False)
+    (one,) = found.sequences
     assert (one.frames, one.steps) == (frames, steps)
     assert one.mpjpe_mm == pytest.approx(mpjpe, rel=1e-6)
     assert one.values["mpjve_mm"] == pytest.approx(mpjve, rel=1e-6)
@@ -181,12 +182,12 @@ def test_errors_by_hand(
 
 def test_a_zeroed_root_takes_a_seventeenth_away() -> None:
     kept, zeroed = (
-        quick(echo(), data(take([3.0, 5.0, 10.0])), zero_root=zero) for zero in (False, True)
+        quick(echo(), data(sequence([3.0, 5.0, 10.0])), zero_root=zero) for zero in (False, True)
     )
     assert kept.mean["mpjpe_mm"] == pytest.approx(6, rel=1e-6)
     assert zeroed.mean["mpjpe_mm"] == pytest.approx(6 * REST, rel=1e-6)
     # The data set says which joint it is.
-    model, other = echo(), data(take([34.0]), root=4)
+    model, other = echo(), data(sequence([34.0]), root=4)
     inner = model.run
 
     def run(x: Tensor, selections: Any = None, **_: Any) -> Output:
@@ -202,33 +203,35 @@ def test_a_zeroed_root_takes_a_seventeenth_away() -> None:
 
 
 def test_only_valid_frames_count_and_no_step_leaps_over_others() -> None:
-    shaky = take(SQUARES, valid=[1, 1, 1, 0, 1, 1, 1])
+    shaky = sequence(SQUARES, valid=[1, 1, 1, 0, 1, 1, 1])
     for windows in ("strict", "centre"):
-        (one,) = quick(echo(), data(shaky), windows=windows, zero_root=False).takes
+        (one,) = quick(echo(), data(shaky), windows=windows, zero_root=False).sequences
         assert (one.frames, one.steps) == (6, 4)
         assert one.mpjpe_mm == pytest.approx((91 - 9) / 6, rel=1e-6)
         assert one.values["mpjve_mm"] == pytest.approx((1 + 3 + 9 + 11) / 4, rel=1e-6)
 
 
 def test_a_stretched_video_counts_every_frame_once() -> None:
-    (one,) = quick(echo(), data(take([1.0, 3.0])), windows="sh", zero_root=False).takes
+    (one,) = quick(echo(), data(sequence([1.0, 3.0])), windows="sh", zero_root=False).sequences
     assert one.frames == 2
     assert one.mpjpe_mm == pytest.approx(2, rel=1e-6)
 
 
 def test_millimetres_frame_by_frame() -> None:
-    (one,) = quick(echo(), data(take([6.0, 8.0], to_mm=[10.0, 4000.0])), zero_root=False).takes
+    (one,) = quick(
+        echo(), data(sequence([6.0, 8.0], to_mm=[10.0, 4000.0])), zero_root=False
+    ).sequences
     assert one.mpjpe_mm == pytest.approx(7, rel=1e-6)
 
 
 def test_every_second_frame() -> None:
-    found = quick(echo(), data(take(SQUARES)), downsample=2, zero_root=False)
+    found = quick(echo(), data(sequence(SQUARES)), downsample=2, zero_root=False)
     assert found.frames == 4
     assert found.mean["mpjpe_mm"] == pytest.approx((0 + 4 + 16 + 36) / 4, rel=1e-6)
 
 
 def test_a_single_frame_has_no_velocity() -> None:
-    found = quick(echo(), data(take([5.0]), take([1.0, 2.0], name="b", action="sit")))
+    found = quick(echo(), data(sequence([5.0]), sequence([1.0, 2.0], name="b", action="sit")))
     assert "mpjve_mm" not in found.actions["walk"]
     assert found.mean["mpjve_mm"] == pytest.approx(REST, rel=1e-5)
 
@@ -240,29 +243,32 @@ def test_frames_are_pooled_within_an_action_and_actions_weigh_the_same() -> None
     found = quick(
         echo(),
         data(
-            take([10.0] * 6, name="a"),
-            take([40.0] * 3, name="b"),
-            take([2.0] * 3, name="c", action="sit"),
+            sequence([10.0] * 6, name="a"),
+            sequence([40.0] * 3, name="b"),
+            sequence([2.0] * 3, name="c", action="sit"),
             actions=("sit", "eat", "walk"),
         ),
         zero_root=False,
     )
-    assert [t.mpjpe_mm for t in found.takes] == pytest.approx([10, 40, 2], rel=1e-6)
-    assert [t.clip for t in found.takes] == ["clip of a", "clip of b", "clip of c"]
+    assert [t.mpjpe_mm for t in found.sequences] == pytest.approx([10, 40, 2], rel=1e-6)
+    assert [t.clip for t in found.sequences] == ["clip of a", "clip of b", "clip of c"]
     assert list(found.actions) == list(found.order) == ["sit", "walk"]
     assert found.missing == ("eat",)
-    assert quick(echo(), data(take([1.0]), actions=("sit", "eat"))).missing == ()
+    assert quick(echo(), data(sequence([1.0]), actions=("sit", "eat"))).missing == ()
     assert found.actions["walk"]["mpjpe_mm"] == pytest.approx(20, rel=1e-6)
     assert found.mean["mpjpe_mm"] == pytest.approx((20 + 2) / 2, rel=1e-6)
     assert found.weighted["mpjpe_mm"] == pytest.approx((60 + 120 + 6) / 12, rel=1e-6)
 
 
 def test_3dhp_counts_fourteen_joints_and_averages_both_ways() -> None:
-    near, far = take([97.0] * 4, name="TS1", action="TS1"), take([200.0], name="b", action="TS2")
+    near, far = (
+        sequence([97.0] * 4, name="TS1", action="TS1"),
+        sequence([200.0], name="b", action="TS2"),
+    )
     far.input[..., 14:, 0] = 0  # the joints that PCK leaves out
     found = quick(
         echo(),
-        data(near, far, protocol="3dhp", root=14, actions=("TS1", "TS2")),
+        data(near, far, pck_joints=PCK, root=14, actions=("TS1", "TS2")),
         zero_root=False,
         flip=False,
     )
@@ -278,12 +284,12 @@ def test_3dhp_counts_fourteen_joints_and_averages_both_ways() -> None:
 # --- the model's side --------------------------------------------------------------------------
 
 
-def moving(count: int, *, name: str = "a", seed: int = 0) -> Take:
+def moving(count: int, *, name: str = "a", seed: int = 0) -> MotionSequence:
     generator = np.random.Generator(np.random.PCG64(seed))
     x = generator.uniform(-1, 1, (count, 17, 2)).astype(np.float32)
     truth = generator.normal(0, 300, (count, 17, 3)).astype(np.float32)
     truth[:, 0] = 0
-    return replace(take([0.0] * count, name=name), input=x, truth_mm=truth, target=truth)
+    return replace(sequence([0.0] * count, name=name), input=x, truth_mm=truth, target=truth)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +307,7 @@ def test_as_lifting_the_video(windows: Any, scheme: str) -> None:
     model = build("mixste", scheme=scheme, frames=9, **stages, **TINY).eval()
     one, two = moving(23, name="a"), moving(4, name="b", seed=1)
     found = quick(model, data(one, two), windows=windows, batch=4)
-    for video, errors in zip((one, two), found.takes, strict=True):
+    for video, errors in zip((one, two), found.sequences, strict=True):
         poses = 1000 * h2ot_core.lift(model, torch.from_numpy(video.input)).double()
         poses[:, 0] = 0
         truth = torch.from_numpy(video.truth_mm).double()
@@ -345,28 +351,28 @@ def test_the_data_sets_own_mirror_is_used() -> None:
 
 
 def test_the_batch_changes_nothing_and_is_filled_across_takes() -> None:
-    takes = [take(SQUARES[: n + 1], name=str(n)) for n in range(7)]
+    sequences = [sequence(SQUARES[: n + 1], name=str(n)) for n in range(7)]
     results = {}
     for batch in (1, 4, 100):
         model = echo()
-        results[batch] = quick(model, data(*takes), batch=batch, flip=False)
+        results[batch] = quick(model, data(*sequences), batch=batch, flip=False)
         sizes = [len(x) for x in model.seen]  # type: ignore[union-attr]
         assert sum(sizes) == 1 + 1 + 1 + 2 + 2 + 2 + 3
         assert all(size == batch for size in sizes[:-1])
-    assert results[1].takes == results[4].takes == results[100].takes
+    assert results[1].sequences == results[4].sequences == results[100].sequences
 
 
 def test_confidence() -> None:
     model = echo()
     model.host.channels = 3  # type: ignore[misc]
-    assert quick(model, data(take([1.0] * 3))).confidence == "1 throughout"
+    assert quick(model, data(sequence([1.0] * 3))).confidence == "1 throughout"
     assert (model.seen[0][..., 2] == 1).all()  # type: ignore[index]
-    assert quick(model, data(take([1.0] * 3, channels=3))).confidence == "as in the data"
+    assert quick(model, data(sequence([1.0] * 3, channels=3))).confidence == "as in the data"
     assert (model.seen[-1][..., 2] == 0.25).all()  # type: ignore[index]
     model = echo()
-    assert quick(model, data(take([1.0] * 3, channels=3))).confidence == "dropped"
+    assert quick(model, data(sequence([1.0] * 3, channels=3))).confidence == "dropped"
     assert model.seen[0].shape == (1, 3, 17, 2)  # type: ignore[index]
-    assert quick(model, data(take([1.0] * 3))).confidence == "none"
+    assert quick(model, data(sequence([1.0] * 3))).confidence == "none"
 
 
 def test_the_model_is_left_as_it_was(tpc: Hourglass) -> None:
@@ -379,7 +385,7 @@ def test_the_model_is_left_as_it_was(tpc: Hourglass) -> None:
 
 def test_seq2frame_takes_one_window_per_frame() -> None:
     model = echo(pipeline="seq2frame")
-    dataset = data(take(SQUARES))
+    dataset = data(sequence(SQUARES))
     assert default_protocol(model, dataset).windows == "centre"
     found = evaluate(model, dataset, progress=False)
     assert found.protocol == Protocol(windows="centre")
@@ -390,12 +396,13 @@ def test_seq2frame_takes_one_window_per_frame() -> None:
 
 def test_the_published_protocol_is_the_default() -> None:
     model = echo()
-    expected = {"h36m": "hot", "sh": "sh", "3dhp": "strict", "motion": "strict"}
-    for name, windows in expected.items():
-        protocol = default_protocol(model, data(take([1.0]), protocol=name))
-        assert protocol == Protocol(windows=windows)  # type: ignore[arg-type]
+    for windows in ("hot", "sh", "strict"):
+        protocol = default_protocol(model, data(sequence([1.0]), windows=windows))
+        assert protocol == Protocol(windows=windows)
         assert (protocol.flip, protocol.zero_root, protocol.downsample) == (True, True, 1)
-    changed = default_protocol(model, data(take([1.0])), windows="mixste", flip=False, batch=None)
+    changed = default_protocol(
+        model, data(sequence([1.0])), windows="mixste", flip=False, batch=None
+    )
     assert changed == Protocol(windows="mixste", flip=False)
 
 
@@ -403,25 +410,27 @@ def test_the_published_protocol_is_the_default() -> None:
 
 
 def test_refusals() -> None:
-    broken = take([1.0] * 3)
+    broken = sequence([1.0] * 3)
     broken.input[1, 2] = np.nan
-    blank = take([1.0] * 3, valid=[0, 0, 0])
+    blank = sequence([1.0] * 3, valid=[0, 0, 0])
     cases: list[tuple[Any, str]] = [
-        (data(take([1.0] * 3, joints=16)), "17 joints.*'a' of made has 16"),
+        (data(sequence([1.0] * 3, joints=16)), "17 joints.*'a' of made has 16"),
         (data(broken), "frame 1, joint 2"),
         (data(blank), "no frame"),
-        (data(), "no takes"),
-        (data(take([1.0]), left=(1,)), "pairs"),
-        (data(take([1.0]), protocol="other"), "no evaluation is known"),
+        (data(), "no sequences"),
+        (data(sequence([1.0]), left=(1,)), "pairs"),
+        (data(sequence([1.0]), windows="other"), "unknown window policy 'other'"),
     ]
     for dataset, words in cases:
         with pytest.raises((UsageError, DataError), match=words):
             evaluate(echo(), dataset, progress=False)
-    # A take without a valid frame is left out where others have some.
-    both = data(blank, take([2.0] * 3, name="b"))
-    assert [t.name for t in evaluate(echo(), both, progress=False).takes] == ["b"]
+    # A sequence without a valid frame is left out where others have some.
+    both = data(blank, sequence([2.0] * 3, name="b"))
+    assert [t.name for t in evaluate(echo(), both, progress=False).sequences] == ["b"]
     with pytest.raises(UsageError, match="no millimetres"):
-        evaluate(echo(), data(take([1.0]), protocol="sh"), split="train", progress=False)
+        evaluate(
+            echo(), data(sequence([1.0]), unmeasured=("train",)), split="train", progress=False
+        )
     with pytest.raises(UsageError, match="limit"):
         evaluate(echo(), both, limit=0, progress=False)
     for fields, words in (
@@ -443,10 +452,10 @@ def test_a_model_that_puts_out_nan_is_refused(tpc: Hourglass) -> None:
 
 
 def test_a_limit_is_spread_over_the_split() -> None:
-    takes = [take([float(i)], name=str(i), action=f"act{i // 3}") for i in range(9)]
-    found = evaluate(echo(), data(*takes), limit=3, progress=False)
-    assert [t.name for t in found.takes] == ["0", "3", "6"]
-    assert evaluate(echo(), data(*takes), limit=100, progress=False).frames == 27
+    sequences = [sequence([float(i)], name=str(i), action=f"act{i // 3}") for i in range(9)]
+    found = evaluate(echo(), data(*sequences), limit=3, progress=False)
+    assert [t.name for t in found.sequences] == ["0", "3", "6"]
+    assert evaluate(echo(), data(*sequences), limit=100, progress=False).frames == 27
 
 
 # --- made data sets --------------------------------------------------------------------------
@@ -470,18 +479,18 @@ def made_sets(tmp_path_factory: pytest.TempPathFactory, folder_3dhp: Path) -> di
 
 
 @pytest.mark.parametrize(
-    ("name", "of_take"),
+    ("name", "of_sequence"),
     # Windows of 3: 9 frames with the padding, two whole clips, the valid ones of 12.
     [("h36m", 9), ("sh", 6), ("3dhp", 11)],
 )
 def test_whoever_knows_the_answer_makes_no_error(
-    name: str, of_take: int, made_sets: Mapping[str, DataSet]
+    name: str, of_sequence: int, made_sets: Mapping[str, DataSet]
 ) -> None:
     dataset = made_sets[name]
-    takes = dataset.takes("test")
+    sequences = dataset.sequences("test")
     answers = {
         row[..., :2].tobytes(): torch.from_numpy(answer)
-        for one in takes
+        for one in sequences
         for row, answer in zip(one.input, one.target, strict=True)
     }
     model, off = echo(), 0.0
@@ -495,12 +504,12 @@ def test_whoever_knows_the_answer_makes_no_error(
     model.run = run  # type: ignore[method-assign,assignment]
     protocol = default_protocol(model, dataset, flip=False)
     found = evaluate(model, dataset, protocol, progress=False)
-    assert found.frames == of_take * len(takes)
+    assert found.frames == of_sequence * len(sequences)
     assert found.mean["mpjpe_mm"] == pytest.approx(0, abs=1e-2)
     assert found.order == dataset.actions
     assert found.missing == ()
     off = 0.01  # of a metre, or of half the image
-    scale = np.mean([one.to_mm.mean() for one in takes])
+    scale = np.mean([one.to_mm.mean() for one in sequences])
     found = evaluate(model, dataset, protocol, progress=False)
     assert found.mean["mpjpe_mm"] == pytest.approx(off * scale * 3**0.5 * REST, rel=0.05)
     if name == "3dhp":
@@ -553,8 +562,8 @@ def stored(found: Evaluation, weights: Weights | None = None) -> dict[str, Any]:
 
 
 def test_records_hold_actions_and_the_mean(tmp_path: Path) -> None:
-    takes = [take([3.0] * 3), take([5.0] * 3, name="b", action="sit")]
-    found = quick(echo(), data(*takes), zero_root=False)
+    sequences = [sequence([3.0] * 3), sequence([5.0] * 3, name="b", action="sit")]
+    found = quick(echo(), data(*sequences), zero_root=False)
     records = stored(found, Weights("w.pth", "ab" * 32))
     assert set(records) == {"mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm", BY_TAKE}
     one = records["mpjpe_mm"]
@@ -581,8 +590,8 @@ def test_records_hold_actions_and_the_mean(tmp_path: Path) -> None:
 
 
 def test_3dhp_records_hold_both_means() -> None:
-    takes = [take([100.0] * 3, action="TS1"), take([200.0], name="b", action="TS2")]
-    records = stored(quick(echo(), data(*takes, protocol="3dhp", root=14), zero_root=False))
+    sequences = [sequence([100.0] * 3, action="TS1"), sequence([200.0], name="b", action="TS2")]
+    records = stored(quick(echo(), data(*sequences, pck_joints=PCK, root=14), zero_root=False))
     assert records["pck_percent"].labels == ("TS1", "TS2", MEAN, WEIGHTED)
     assert records["pck_percent"].values == (100, 0, 50, 75)
     assert records["pck_percent"].protocol["joints"] == list(range(14))
@@ -591,7 +600,7 @@ def test_3dhp_records_hold_both_means() -> None:
 
 
 def test_other_weights_data_and_protocols_are_other_records() -> None:
-    dataset = data(take([1.0] * 6), take([1.0] * 6, name="b"))
+    dataset = data(sequence([1.0] * 6), sequence([1.0] * 6, name="b"))
     variants: list[tuple[dict[str, Any], Weights | None]] = [
         ({}, None),
         ({}, Weights("a", "1" * 64)),
@@ -651,7 +660,7 @@ def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         "generated:0:20, test split",
         "strict (windows side by side",
         "flip on; predicted root set to zero",
-        "no more than 2 takes",
+        "no more than 2 sequences",
         "MPJPE, P1 (mm)",
         "P-MPJPE, P2 (mm)",
         "MPJVE",
@@ -682,8 +691,8 @@ def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_command_for_3dhp(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    takes = [moving(11, name="TS1"), replace(moving(4, name="TS2", seed=1), action="TS2")]
-    made = data(*takes, name="3dhp", protocol="3dhp", root=14)
+    sequences = [moving(11, name="TS1"), replace(moving(4, name="TS2", seed=1), action="TS2")]
+    made = data(*sequences, name="3dhp", pck_joints=PCK, root=14)
     monkeypatch.setattr("bench.data.sources.open_data", lambda spec, detector: made)
     store = tmp_path / "records.jsonl"
     command = ["evaluate", *MODEL, "--untrained", "--data", "3dhp:F", "--store", str(store)]

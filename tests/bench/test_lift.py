@@ -20,13 +20,12 @@ import h2ot_core
 from bench.cli import main
 from bench.data.cameras import normalise
 from bench.data.readers.keypoints import (
-    COCO_NAMES,
     KeypointError,
     Keypoints,
     coco_to_h36m,
     load_keypoints,
 )
-from bench.data.skeleton import JOINT_NAMES
+from bench.data.skeleton import COCO_NAMES, JOINT_NAMES
 from bench.evaluation.lift_file import network_input
 from h2ot_core.checkpoints import published_names
 from reports.animation import animate

@@ -16,10 +16,10 @@ from made import made_h36m
 
 import h2ot_core
 from bench.cli import main
+from bench.data.sequences import DataError, MotionSequence
 from bench.data.sources import open_data
 from bench.data.synthetic.detector import DetectorNoise
 from bench.data.synthetic.generator import generate
-from bench.data.takes import DataError, Take
 from bench.records.errors import UsageError
 from bench.train import elastic as trunk
 from bench.train.batches import TakeFeed, ViewFeed, split_validation
@@ -35,13 +35,13 @@ from h2ot_core.elastic import Elastic
 QUIET = DetectorNoise(sigma_px=(0.0,) * 17, miss_rate=0.0)
 
 
-def _take(name: str, count: int, first: float = 0.0) -> Take:
-    """A take whose frames tell where they come from: input x of joint 1 is the frame's number."""
+def _sequence(name: str, count: int, first: float = 0.0) -> MotionSequence:
+    """Frames tell where they come from: input x of joint 1 is the frame's number."""
     x = np.zeros((count, 17, 2), dtype=np.float32)
     x[:, 1, 0] = first + np.arange(count)
     y = np.zeros((count, 17, 3), dtype=np.float32)
     y[:, 1, 0] = x[:, 1, 0]
-    return Take(
+    return MotionSequence(
         name=name, clip=name.partition("/")[0], subject="S1", action="a", camera="c",
         input=x, target=y, truth_mm=y * 1000,
         to_mm=np.full(count, 1000, dtype=np.float32), valid=np.ones(count, dtype=bool),
@@ -53,9 +53,11 @@ def _recipe(**changes: Any) -> Recipe:
     return replace(base, **changes)
 
 
-def _feed(takes: list[Take], recipe: Recipe, frames: int = 9, channels: int = 2) -> TakeFeed:
+def _feed(
+    sequences: list[MotionSequence], recipe: Recipe, frames: int = 9, channels: int = 2
+) -> TakeFeed:
     return TakeFeed(
-        takes, frames=frames, channels=channels, left=(4,), right=(1,), recipe=recipe
+        sequences, frames=frames, channels=channels, left=(4,), right=(1,), recipe=recipe
     )  # fmt: skip
 
 
@@ -115,8 +117,8 @@ def test_an_own_host_has_a_recipe_and_an_unknown_name_has_none(
 
 
 def test_an_epoch_shows_every_window_once() -> None:
-    takes = [_take("a/0", 18), _take("b/0", 27, 100)]
-    feed = _feed(takes, _recipe(batch=1))
+    sequences = [_sequence("a/0", 18), _sequence("b/0", 27, 100)]
+    feed = _feed(sequences, _recipe(batch=1))
     assert feed.steps == 5
     seen = [sorted(feed.batch(step, 0, 1).x[0, :, 1, 0].tolist()) for step in range(5)]
     starts = sorted(window[0] for window in seen)
@@ -127,7 +129,7 @@ def test_an_epoch_shows_every_window_once() -> None:
 
 def test_ends_are_held_as_published() -> None:
     # T = 20, F = 9: 3 windows, offset floor((27 - 20) / 2) = 3.
-    feed = _feed([_take("a/0", 20)], _recipe(batch=3))
+    feed = _feed([_sequence("a/0", 20)], _recipe(batch=3))
     windows = feed.batch(0, 0, 1).x[:, :, 1, 0]
     windows = windows[windows[:, 4].argsort()]
     assert windows[0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5]
@@ -136,13 +138,13 @@ def test_ends_are_held_as_published() -> None:
 
 
 def test_a_stride_keeps_whole_windows_and_drops_the_tail() -> None:
-    feed = _feed([_take("a/0", 20)], _recipe(batch=4, stride=3))
+    feed = _feed([_sequence("a/0", 20)], _recipe(batch=4, stride=3))
     starts = sorted(feed.batch(0, 0, 1).x[:, 0, 1, 0].tolist())
     assert starts == [0, 3, 6, 9]
 
 
 def test_centred_windows_are_one_per_frame() -> None:
-    feed = _feed([_take("a/0", 5)], _recipe(batch=5, centred=True))
+    feed = _feed([_sequence("a/0", 5)], _recipe(batch=5, centred=True))
     windows = feed.batch(0, 0, 1).x[:, :, 1, 0]
     assert sorted(windows[:, 4].tolist()) == [0, 1, 2, 3, 4]
     first = windows[windows[:, 4] == 1][0]
@@ -150,43 +152,43 @@ def test_centred_windows_are_one_per_frame() -> None:
 
 
 def test_flips_are_duplicates_or_drawn() -> None:
-    takes = [_take("a/0", 18, 1)]
-    double = _feed(takes, _recipe(batch=4, flip="duplicate"))
+    sequences = [_sequence("a/0", 18, 1)]
+    double = _feed(sequences, _recipe(batch=4, flip="duplicate"))
     batch = double.batch(0, 0, 1)
     assert double.steps == 1
     assert sorted((batch.x[:, 0, 4, 0] < 0).tolist()) == [False, False, True, True]
     assert torch.equal(batch.x[..., 0], batch.y[..., 0])
-    drawn = _feed(takes, _recipe(batch=2, flip="random"))
+    drawn = _feed(sequences, _recipe(batch=2, flip="random"))
     flips = [bool(drawn.batch(s, 0, 1).x[0, 0, 4, 0] < 0) for s in range(40)]
     assert 5 < sum(flips) < 35
 
 
 def test_shares_of_a_step_are_disjoint_and_whole() -> None:
-    feed = _feed([_take("a/0", 90)], _recipe(batch=4))
+    feed = _feed([_sequence("a/0", 90)], _recipe(batch=4))
     whole = feed.batch(1, 0, 1).x
     parts = torch.cat([feed.batch(1, part, 2).x for part in range(2)])
     assert sorted(whole[:, 0, 1, 0].tolist()) == sorted(parts[:, 0, 1, 0].tolist())
 
 
 def test_a_missing_confidence_is_one() -> None:
-    x = _feed([_take("a/0", 9)], _recipe(batch=1), channels=3).batch(0, 0, 1).x
+    x = _feed([_sequence("a/0", 9)], _recipe(batch=1), channels=3).batch(0, 0, 1).x
     assert x.shape[-1] == 3
     assert torch.equal(x[..., 2], torch.ones_like(x[..., 2]))
 
 
 def test_validation_takes_whole_clips() -> None:
-    takes = [_take(f"clip{i}/{camera}", 9) for i in range(10) for camera in range(4)]
-    left, aside = split_validation(takes, 0.2)
+    sequences = [_sequence(f"clip{i}/{camera}", 9) for i in range(10) for camera in range(4)]
+    left, aside = split_validation(sequences, 0.2)
     assert len(left) == 32
     assert len(aside) == 8
     assert not {t.clip for t in left} & {t.clip for t in aside}
-    assert split_validation(takes, 0)[1] == []
+    assert split_validation(sequences, 0)[1] == []
     with pytest.raises(DataError, match="below 1"):
-        split_validation(takes, 1.0)
+        split_validation(sequences, 1.0)
 
 
 def test_nothing_to_learn_from_is_said() -> None:
-    with pytest.raises(DataError, match="no takes to train on"):
+    with pytest.raises(DataError, match="no sequences to train on"):
         _feed([], _recipe())
 
 
@@ -547,5 +549,5 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 
 def test_generated_takes_train_and_validate_on_motion_apart() -> None:
     data = open_data("generated:0:40")
-    left, aside = split_validation(data.takes("train"), 0.1)
+    left, aside = split_validation(data.sequences("train"), 0.1)
     assert {t.clip for t in left}.isdisjoint({t.clip for t in aside})

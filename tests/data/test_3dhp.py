@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP: what takes hold, and what each broken file is told."""
+"""MPI-INF-3DHP: sequences, and the error for each broken file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from made import made_3dhp, world_poses
 
 from bench.data.readers.mpi_inf_3dhp import FILES, load_3dhp
-from bench.data.takes import DataError, Split
+from bench.data.sequences import DataError, Split
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -38,28 +38,28 @@ def changed(tmp_path: Path) -> Callable[[Split, Change], Path]:
 
 def test_takes_and_their_names(folder: Path) -> None:
     data = load_3dhp(folder)
-    assert (data.name, data.protocol, data.detector, data.root) == ("3dhp", "3dhp", "gt", 14)
+    assert (data.name, data.windows, data.detector, data.root) == ("3dhp", "strict", "gt", 14)
     assert (data.left, data.right) == ((5, 6, 7, 11, 12, 13), (2, 3, 4, 8, 9, 10))
     assert data.actions == ("TS1", "TS2", "TS3", "TS4", "TS5", "TS6")
-    train = data.takes("train")
-    assert [take.name for take in train[:3]] == ["S1 Seq1/0", "S1 Seq1/1", "S1 Seq1/2"]
+    train = data.sequences("train")
+    assert [sequence.name for sequence in train[:3]] == ["S1 Seq1/0", "S1 Seq1/1", "S1 Seq1/2"]
     assert len(train) == 8 * 2 * 8
-    take = train[8 * 2 * 7 + 8 + 3]
-    assert (take.name, take.clip, take.subject) == ("S8 Seq2/4", "S8 Seq2", "S8")
-    assert (take.action, take.camera) == ("S8 Seq2", "4")
-    assert all(take.valid.all() for take in train)
-    test = data.takes("test")
-    assert [take.name for take in test] == list(data.actions)
-    assert [take.action for take in test] == list(data.actions)
-    for take in test:
-        assert take.valid.tolist() == [True, False] + [True] * 6
+    sequence = train[8 * 2 * 7 + 8 + 3]
+    assert (sequence.name, sequence.clip, sequence.subject) == ("S8 Seq2/4", "S8 Seq2", "S8")
+    assert (sequence.action, sequence.camera) == ("S8 Seq2", "4")
+    assert all(sequence.valid.all() for sequence in train)
+    test = data.sequences("test")
+    assert [sequence.name for sequence in test] == list(data.actions)
+    assert [sequence.action for sequence in test] == list(data.actions)
+    for sequence in test:
+        assert sequence.valid.tolist() == [True, False] + [True] * 6
     assert not data.notes
 
 
 def test_the_mirror_exchanges_joints_of_one_kind(folder: Path) -> None:
     """The made skeleton is symmetric: limbs on both sides are equally long."""
     data = load_3dhp(folder)
-    pose = data.takes("train")[0].truth_mm[0]
+    pose = data.sequences("train")[0].truth_mm[0]
     chains = ((5, 6), (6, 7), (11, 12), (12, 13))
     other = dict(zip(data.left, data.right, strict=True))
     for a, b in chains:
@@ -70,18 +70,18 @@ def test_the_mirror_exchanges_joints_of_one_kind(folder: Path) -> None:
 
 def test_targets_are_metres_around_the_pelvis(folder: Path) -> None:
     for split in ("train", "test"):
-        for take in load_3dhp(folder).takes(split)[:3]:  # type: ignore[arg-type]
-            assert not take.target[:, 14].any()
-            assert (take.to_mm == 1000).all()
-            np.testing.assert_allclose(take.truth_mm, take.target * 1000, atol=1e-3)
-            assert take.input.dtype == take.target.dtype == np.float32
-    take = load_3dhp(folder).takes("train")[0]
+        for sequence in load_3dhp(folder).sequences(split)[:3]:  # type: ignore[arg-type]
+            assert not sequence.target[:, 14].any()
+            assert (sequence.to_mm == 1000).all()
+            np.testing.assert_allclose(sequence.truth_mm, sequence.target * 1000, atol=1e-3)
+            assert sequence.input.dtype == sequence.target.dtype == np.float32
+    sequence = load_3dhp(folder).sequences("train")[0]
     world = world_poses("S11", 8)["Walking"]
     # Head top is joint 10 of Human3.6M, the left ankle 6.
     for here, there in ((0, 10), (13, 6)):
         length = 1000 * np.linalg.norm(world[:, there] - world[:, 0], axis=-1)
         np.testing.assert_allclose(
-            np.linalg.norm(take.truth_mm[:, here], axis=-1), length, rtol=1e-4
+            np.linalg.norm(sequence.truth_mm[:, here], axis=-1), length, rtol=1e-4
         )
 
 
@@ -91,9 +91,11 @@ def test_pixels_are_normalised_by_the_width_of_the_camera(
 ) -> None:
     with np.load(folder / FILES["test"], allow_pickle=True) as archive:
         pixels = archive["data"].item()[name]["data_2d"]
-    take = next(take for take in load_3dhp(folder).takes("test") if take.name == name)
+    sequence = next(
+        sequence for sequence in load_3dhp(folder).sequences("test") if sequence.name == name
+    )
     x, y = pixels[..., 0] / width * 2 - 1, pixels[..., 1] / width * 2 - height / width
-    np.testing.assert_allclose(take.input, np.stack([x, y], axis=-1), atol=1e-6)
+    np.testing.assert_allclose(sequence.input, np.stack([x, y], axis=-1), atol=1e-6)
 
 
 def test_integers_and_single_precision_are_read(changed: Callable[[Split, Change], Path]) -> None:
@@ -102,8 +104,8 @@ def test_integers_and_single_precision_are_read(changed: Callable[[Split, Change
         data["TS1"]["data_3d"] = data["TS1"]["data_3d"].astype(np.float32)
         data["TS1"]["data_2d"] = data["TS1"]["data_2d"].round().astype(np.int64)
 
-    take = load_3dhp(changed("test", convert)).takes("test")[0]
-    assert take.valid.tolist() == [True, True, False, False, True]
+    sequence = load_3dhp(changed("test", convert)).sequences("test")[0]
+    assert sequence.valid.tolist() == [True, True, False, False, True]
 
 
 def test_frames_that_are_not_finite(changed: Callable[[Split, Change], Path]) -> None:
@@ -113,10 +115,10 @@ def test_frames_that_are_not_finite(changed: Callable[[Split, Change], Path]) ->
         data["TS2"]["data_2d"][[2, 4], 16] = [[100, 200], [300, 600]]
 
     data = load_3dhp(changed("test", lose))
-    take = data.takes("test")[1]
-    assert take.valid.tolist() == [True, False, False, True, True]
-    assert not take.target[2].any()
-    np.testing.assert_allclose((take.input[3, 16] + 1) * 1024, [200, 400], atol=1e-3)
+    sequence = data.sequences("test")[1]
+    assert sequence.valid.tolist() == [True, False, False, True, True]
+    assert not sequence.target[2].any()
+    np.testing.assert_allclose((sequence.input[3, 16] + 1) * 1024, [200, 400], atol=1e-3)
     assert data.notes == [
         "test: 1 frames with 2D joints that are not finite were interpolated",
         "test: 1 frames with 3D that is not finite do not count",
@@ -159,7 +161,7 @@ def test_each_defect_is_named(
 ) -> None:
     folder = changed(split, change)
     with pytest.raises(DataError, match=message):
-        load_3dhp(folder).takes(split)
+        load_3dhp(folder).sequences(split)
 
 
 def test_missing_and_torn_files(changed: Callable[[Split, Change], Path], tmp_path: Path) -> None:
@@ -167,12 +169,12 @@ def test_missing_and_torn_files(changed: Callable[[Split, Change], Path], tmp_pa
         load_3dhp(tmp_path / "none")
     folder = changed("test", lambda data: data.pop("TS4"))
     data = load_3dhp(folder)
-    assert len(data.takes("test")) == 5
+    assert len(data.sequences("test")) == 5
     assert data.notes == ["test: no sequence TS4"]
     whole = (folder / FILES["train"]).read_bytes()
     (folder / FILES["train"]).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"data_train_3dhp\.npz: torn, damaged"):
-        data.takes("train")
+        data.sequences("train")
     (folder / FILES["train"]).unlink()
     with pytest.raises(DataError, match=r"data_train_3dhp\.npz: no such file"):
-        load_3dhp(folder).takes("train")
+        load_3dhp(folder).sequences("train")

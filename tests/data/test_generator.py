@@ -8,7 +8,8 @@ import pytest
 
 from bench.data.readers.motion import Clip, MotionError, Split
 from bench.data.skeleton import PARENTS
-from bench.data.synthetic.generator import ACTIVITIES, FPS, Body, generate
+from bench.data.synthetic.body import Body
+from bench.data.synthetic.generator import ACTIVITIES, FPS, generate
 
 Array = npt.NDArray[np.float64]
 

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from bench.cli import main
 from bench.data.readers.mocap.asf import read_amc, read_asf
 from bench.data.readers.mocap.bvh import read_bvh
 from bench.data.readers.mocap.convert import import_motion, read_naming, resampled
-from bench.data.readers.mocap.rotations import rotation
 from bench.data.readers.motion import load_motion
+from bench.data.rotations import rotation
+from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
-from bench.data.takes import DataError
 
 CMU = 0.0254 / 0.45  # metres per unit of the CMU database, as its page of questions says
 
@@ -42,8 +43,20 @@ CMU = 0.0254 / 0.45  # metres per unit of the CMU database, as its page of quest
     ],
 )
 def test_quarter_turns(axes: str, degrees: list[float], before: Any, after: Any) -> None:
-    found = rotation(np.array([degrees], dtype=np.float64), axes)[0] @ np.array(before)
+    found = rotation(np.deg2rad([degrees]), axes)[0] @ np.array(before)
     np.testing.assert_allclose(found, after, atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", ["x", "zyx", "yxz", "xyxzy", ""])
+def test_rotations_are_those_of_scipy(axes: str) -> None:
+    angles = np.random.default_rng(0).uniform(-4, 4, (7, len(axes)))
+    start = Rotation.random(7, random_state=1)
+    product = start
+    for axis, angle in zip(axes, angles.T, strict=True):
+        product *= Rotation.from_euler(axis, angle[:, None])
+    found = rotation(angles, axes, start=start.as_matrix())
+    np.testing.assert_allclose(found, product.as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(start.as_matrix() @ rotation(angles, axes), found, atol=1e-12)
 
 
 # --- BVH by hand -------------------------------------------------------------------------------

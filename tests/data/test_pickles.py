@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench.data.readers.safe_pickle import load_npz, load_pickle
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 
 WHAT = "a file of the tests"
 

@@ -15,19 +15,19 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.readers.plain_npz import read_arrays
 from bench.data.skeleton import JOINT_NAMES, PARENTS
+from bench.records.files import replacing
 
 Array = npt.NDArray[np.float32]
 Split = Literal["train", "test"]
 
 _PER_CLIP: Final = ("names", "subjects", "actions", "split")
 _REQUIRED: Final = ("positions", "starts", *_PER_CLIP, "fps", "joint_names")
-# numpy reports damage by whatever its zip, text and header readers raise.
-_DAMAGE: Final = Exception
 
 
 class MotionError(ValueError):
-    """Motion that cannot be used: says what was given, what was expected and how to mend it."""
+    """Unusable motion; the message has the value, what was expected and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ def load_motion(path: str | os.PathLike[str]) -> list[Clip]:
         path: an npz with the arrays named at the top of this module. Pickles are never loaded.
 
     Returns:
-        The clips in file order; their positions are read-only views of one array. Any whole,
-        positive frame rate is accepted and kept.
+        The clips in file order; their positions are read-only views of one array. Any
+        positive integer frame rate is accepted.
 
     Raises:
         MotionError: the file is missing, is no npz, is torn, lacks an array, or holds arrays of
@@ -107,9 +107,9 @@ def save_motion(
     source: str = "unstated",
     license: str = "No terms were stated when this file was written.",
 ) -> None:
-    """Write clips to an open motion file, so that `load_motion` gives the same clips back.
+    """Write clips to an open motion file, so that `load_motion` returns the same clips.
 
-    The file appears whole or not at all: it is written beside its place and then moved there.
+    The file is written atomically: to a temporary file beside it, which then replaces it.
 
     Args:
         path: where to write; an existing file is replaced. No suffix is added.
@@ -155,63 +155,35 @@ def save_motion(
         "parents": np.array(PARENTS, dtype=np.int64),
         "license": np.array(license, dtype=np.str_),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Read the required arrays, and `parents` where present, or say why that is impossible."""
+    """Read the required arrays, and `parents` where present."""
     if not path.is_file():
         raise MotionError(
             f"{path}: no such file; expected an open motion file (.npz), so check the path or "
             "use generated motion"
         )
-    with path.open("rb") as file:  # opened here, because numpy leaves torn files open
+    with path.open("rb") as file:
         if file.read(2) != b"PK":
             raise MotionError(
                 f"{path}: not an npz (npz files are zip archives and start with 'PK'); expected an "
                 "open motion file as written by save_motion"
             )
-        file.seek(0)
-        try:
-            archive = np.load(file, allow_pickle=False)
-        except _DAMAGE as error:
-            raise MotionError(
-                f"{path}: the npz is torn or incomplete ({error}); copy or download it again"
-            ) from error
-        with archive:
-            missing = [name for name in _REQUIRED if name not in archive.files]
-            if missing:
-                raise MotionError(
-                    f"{path}: missing array {', '.join(map(repr, missing))}; it has "
-                    f"{', '.join(map(repr, archive.files)) or 'no arrays'}, expected at least "
-                    f"{', '.join(map(repr, _REQUIRED))}"
-                )
-            wanted = [*_REQUIRED, *(["parents"] if "parents" in archive.files else [])]
-            return {name: _read_array(path, archive, name) for name in wanted}
 
-
-def _read_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.generic]:
-    """Read one array of the archive; object arrays (pickles) and damage are refused."""
-    try:
-        array: npt.NDArray[np.generic] = archive[name]
-    except _DAMAGE as error:
-        if "allow_pickle" in str(error):
+    def choose(names: list[str]) -> list[str]:
+        missing = [name for name in _REQUIRED if name not in names]
+        if missing:
             raise MotionError(
-                f"{path}: array {name!r} is an object array (a pickle), which is never loaded "
-                "because loading one can run code; store plain numbers or np.array(list_of_str)"
-            ) from error
-        raise MotionError(
-            f"{path}: array {name!r} is torn or damaged ({error}); copy or download the file again"
-        ) from error
-    return array
+                f"{path}: missing array {', '.join(map(repr, missing))}; it has "
+                f"{', '.join(map(repr, names)) or 'no arrays'}, expected at least "
+                f"{', '.join(map(repr, _REQUIRED))}"
+            )
+        return [*_REQUIRED, *(["parents"] if "parents" in names else [])]
+
+    return read_arrays(path, choose, MotionError)
 
 
 def _check_starts(path: Path, starts: npt.NDArray[np.generic], frames: int) -> None:
@@ -241,7 +213,7 @@ def _check_labels(path: Path, names: Sequence[str], split: Sequence[str]) -> Non
     for name in names:
         if name in seen:
             raise MotionError(
-                f"{path}: two clips are named {name!r}; records are kept by clip name, so give "
+                f"{path}: two clips are named {name!r}; records are keyed by clip name, so give "
                 "each clip its own"
             )
         seen.add(name)
@@ -254,15 +226,15 @@ def _check_labels(path: Path, names: Sequence[str], split: Sequence[str]) -> Non
 
 def _check_joints(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
     """Raise unless the joints come in Human3.6M order."""
-    given = [str(name) for name in arrays["joint_names"].ravel()]
-    if len(given) != len(JOINT_NAMES):
+    names = [str(name) for name in arrays["joint_names"].ravel()]
+    if len(names) != len(JOINT_NAMES):
         raise MotionError(
-            f"{path}: array 'joint_names' has {len(given)} names, expected the {len(JOINT_NAMES)} "
+            f"{path}: array 'joint_names' has {len(names)} names, expected the {len(JOINT_NAMES)} "
             f"of Human3.6M: {', '.join(JOINT_NAMES)}"
         )
     wrong = [
         f"joint {i} is {got!r}, expected {expected!r}"
-        for i, (got, expected) in enumerate(zip(given, JOINT_NAMES, strict=True))
+        for i, (got, expected) in enumerate(zip(names, JOINT_NAMES, strict=True))
         if got != expected
     ]
     if wrong:

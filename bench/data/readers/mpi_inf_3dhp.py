@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.cameras import normalise
-from bench.data.readers.gaps import filled, finite_frames
+from bench.data.readers.gaps import SplitReader, finite_frames, floats, relative
 from bench.data.readers.safe_pickle import load_npz
-from bench.data.takes import DataError, DataSet, Mask, Split, Take
+from bench.data.sequences import DataError, DataSet, Mask, MotionSequence, Split
+from h2ot_core.metrics import MPI_INF_3DHP_JOINTS
 
 FILES: Final[dict[Split, str]] = {"train": "data_train_3dhp.npz", "test": "data_test_3dhp.npz"}
 LEFT: Final = (5, 6, 7, 11, 12, 13)
@@ -29,24 +30,28 @@ _TO_MM: Final = 1000.0
 _EXPECTED: Final = "the MPI-INF-3DHP npz files of P-STMO (common/data_to_npz_3dhp.py makes them)"
 
 
-def load_3dhp(folder: str | os.PathLike[str]) -> DataSet:
+def load_3dhp(folder: str | os.PathLike[str], detector: str = "gt") -> DataSet:
     """Read MPI-INF-3DHP with ground-truth 2D, in its own order of 17 joints (pelvis 14).
 
-    Train takes are "S1 Seq1/0": a sequence as one of its cameras sees it. Test takes are the
-    sequences "TS1" to "TS6", of which only the frames marked valid count. Errors are averaged by
-    sequence, so that `Take.action` is its name. Published codes differ in the unit of training
-    (metres, or pixels by 2/2048); the choice here is metres: targets are the file's millimetres
-    relative to the pelvis / 1000, and `to_mm` is 1000 throughout. Which 3D the file holds
-    (`univ_annot3` as published) is for the one who made it.
+    Train sequences are "S1 Seq1/0": a recording as one of its cameras sees it. Test sequences are
+    "TS1" to "TS6", of which only the frames marked valid count. Errors are averaged by sequence,
+    so that `MotionSequence.action` is its name; PCK and AUC are reported, and every error also as
+    the mean over all frames. Windows are "strict": P-STMO and MotionAGFormer (which puts out all
+    frames) take one window per valid frame ("centre"), D3DP nearly lifts each frame once.
+
+    Published codes differ in the unit of training (metres, or pixels by 2/2048); the choice here is
+    metres: targets are the file's millimetres relative to the pelvis / 1000, and `to_mm` is 1000
+    throughout. Which 3D the file holds (`univ_annot3` as published) is for the one who made it.
 
     2D joints that are not finite are interpolated; frames of which the 3D is not finite do not
     count (`valid`). The frame rate is that of most sequences; some were filmed at 50 Hz.
 
     Args:
         folder: has `data_train_3dhp.npz` and `data_test_3dhp.npz`; one will do for its split.
+        detector: the file has ground-truth 2D, "gt", alone.
 
     Raises:
-        DataError: there is neither file, or, when takes are asked for: the file of the split is
+        DataError: there is neither file, or, on loading a split: its file is
             missing or damaged, or has arrays of another shape or length.
     """
     folder = Path(folder)
@@ -59,10 +64,10 @@ def load_3dhp(folder: str | os.PathLike[str]) -> DataSet:
     return DataSet(
         name="3dhp",
         description="MPI-INF-3DHP, recorded motion; 2D joints: ground truth.",
-        detector="gt",
-        protocol="3dhp",
+        detector=detector,
+        pck_joints=MPI_INF_3DHP_JOINTS,
         fps=_FPS,
-        load=lambda split: _Reader(folder / FILES[split], split, notes).takes(),
+        load=lambda split: _Reader(folder / FILES[split], split, notes).sequences(),
         left=LEFT,
         right=RIGHT,
         root=ROOT,
@@ -71,71 +76,64 @@ def load_3dhp(folder: str | os.PathLike[str]) -> DataSet:
     )
 
 
-class _Reader:
+class _Reader(SplitReader):
     """Reads the file of one split."""
 
-    def __init__(self, file: Path, split: Split, notes: list[str]) -> None:
-        self.file, self.split, self.notes = file, split, notes
-        self.filled = self.not_counted = 0
+    expected = _EXPECTED
 
-    def takes(self) -> Sequence[Take]:
-        """Return all takes of the file and note what was done to them."""
+    def __init__(self, file: Path, split: Split, notes: list[str]) -> None:
+        super().__init__(split, notes)
+        self.file = file
+
+    def sequences(self) -> Sequence[MotionSequence]:
+        """Return all sequences of the file and note what was done to them."""
         data = load_npz(self.file, ["data"], what=_EXPECTED)["data"]
-        self._dictionary(data, "sequences")
+        self.dictionary(self.file, data, "the sequences")
         read = self._train if self.split == "train" else self._test
-        takes = list(read(data))
+        sequences = list(read(data))
         absent = [name for name in TEST if name not in data]
         if self.split == "test" and absent:
-            self._note(f"no sequence {', '.join(absent)}")
-        if self.filled:
-            self._note(f"{self.filled} frames with 2D joints that are not finite were interpolated")
-        if self.not_counted:
-            self._note(f"{self.not_counted} frames with 3D that is not finite do not count")
-        return takes
+            self.note(f"no sequence {', '.join(absent)}")
+        self.note_gaps()
+        return sequences
 
-    def _train(self, data: Mapping[str, Any]) -> Iterator[Take]:
-        """Give every sequence by every camera."""
+    def _train(self, data: Mapping[str, Any]) -> Iterator[MotionSequence]:
+        """Yield every recording by every camera."""
         for name, entry in data.items():
             if not isinstance(entry, list | tuple | np.ndarray) or len(entry) != 2:
                 raise DataError(
                     f"{self.file}: {name!r} holds {type(entry).__name__}, expected a list of its "
                     f"cameras and its frame rate; expected {_EXPECTED}"
                 )
-            self._dictionary(entry[0], f"cameras of {name!r}")
-            for camera, arrays in entry[0].items():
-                yield self._take(f"{name}/{camera}", str(name), str(camera), arrays)
+            cameras = self.dictionary(self.file, entry[0], f"the cameras of {name!r}")
+            for camera, arrays in cameras.items():
+                yield self._sequence(f"{name}/{camera}", str(name), str(camera), arrays)
 
-    def _test(self, data: Mapping[str, Any]) -> Iterator[Take]:
-        """Give every sequence; each has one camera."""
+    def _test(self, data: Mapping[str, Any]) -> Iterator[MotionSequence]:
+        """Yield every sequence; each has one camera."""
         for name, arrays in data.items():
             if name not in TEST:
                 raise DataError(
                     f"{self.file}: unknown test sequence {name!r}; expected {', '.join(TEST)} "
                     f"({_EXPECTED})"
                 )
-            yield self._take(str(name), str(name), "0", arrays)
+            yield self._sequence(str(name), str(name), "0", arrays)
 
-    def _take(self, name: str, clip: str, camera: str, arrays: Any) -> Take:
+    def _sequence(self, name: str, clip: str, camera: str, arrays: Any) -> MotionSequence:
         """Put the arrays of one sequence and camera together."""
-        self._dictionary(arrays, f"arrays of {name!r}")
-        pixels = self._floats(name, arrays, "data_2d", 2)
-        poses = self._floats(name, arrays, "data_3d", 3)
+        pixels = self._joints(name, arrays, "data_2d", 2)
+        poses = self._joints(name, arrays, "data_3d", 3)
         if len(pixels) != len(poses):
             raise DataError(
                 f"{self.file}: {name!r} has {len(pixels)} frames of 2D joints, but {len(poses)} of "
                 "3D; expected as many, so prepare the file again"
             )
         width, height = _OUTDOOR.get(clip, _SIZE)
-        joints, missing = filled(pixels, name)
-        self.filled += missing
+        joints = self.joints(pixels, name)
         finite = finite_frames(poses, name)
-        valid = finite
-        if self.split == "test":
-            valid = finite & self._valid(name, arrays, len(poses))
-        self.not_counted += int((~finite).sum())
-        truth = np.where(finite[:, None, None], poses, 0.0)
-        truth -= truth[:, ROOT : ROOT + 1].copy()
-        return Take(
+        self.excluded += int((~finite).sum())
+        truth = relative(poses, finite, ROOT)
+        return MotionSequence(
             name=name,
             clip=clip,
             subject=clip.split(" ")[0],
@@ -145,18 +143,14 @@ class _Reader:
             target=(truth / _TO_MM).astype(np.float32),
             truth_mm=truth.astype(np.float32),
             to_mm=np.full(len(poses), _TO_MM, dtype=np.float32),
-            valid=valid,
+            valid=finite & self._valid(name, arrays, len(poses))
+            if self.split == "test"
+            else finite,
         )
 
-    def _floats(
-        self, name: str, arrays: Mapping[str, Any], key: str, axes: int
-    ) -> npt.NDArray[np.float64]:
+    def _joints(self, name: str, arrays: Any, key: str, axes: int) -> npt.NDArray[np.float64]:
         """Return the joints of a sequence as (T, 17, axes)."""
-        self._has(name, arrays, key)
-        try:
-            values = np.asarray(arrays[key], dtype=np.float64)
-        except (TypeError, ValueError):
-            values = np.zeros(())
+        values = floats(self.entry(self.file, arrays, key, repr(name)))
         if values.ndim != 3 or values.shape[1:] != (17, axes) or not len(values):
             raise DataError(
                 f"{self.file}: {key!r} of {name!r} has shape {values.shape}, expected (frames, 17, "
@@ -164,32 +158,12 @@ class _Reader:
             )
         return values
 
-    def _valid(self, name: str, arrays: Mapping[str, Any], frames: int) -> Mask:
+    def _valid(self, name: str, arrays: Any, frames: int) -> Mask:
         """Return which frames the test set counts."""
-        self._has(name, arrays, "valid")
-        valid = np.asarray(arrays["valid"])
+        valid = np.asarray(self.entry(self.file, arrays, "valid", repr(name)))
         if valid.dtype.kind not in "biuf" or valid.size != frames:
             raise DataError(
                 f"{self.file}: 'valid' of {name!r} is {valid.dtype} {valid.shape}, expected one "
                 f"number for each of {frames} frames; prepare the file again"
             )
         return np.asarray(valid.ravel() > 0, dtype=np.bool_)
-
-    def _has(self, name: str, arrays: Mapping[str, Any], key: str) -> None:
-        """Raise unless a sequence has an array."""
-        if key not in arrays:
-            raise DataError(
-                f"{self.file}: {name!r} lacks {key!r}; it has {', '.join(map(str, arrays))}; "
-                f"expected {_EXPECTED}"
-            )
-
-    def _dictionary(self, table: Any, content: str) -> None:
-        """Raise unless a part of the file is a dictionary."""
-        if not isinstance(table, dict):
-            raise DataError(
-                f"{self.file}: expected a dictionary with the {content}, got a "
-                f"{type(table).__name__}; expected {_EXPECTED}"
-            )
-
-    def _note(self, text: str) -> None:
-        self.notes.append(f"{self.split}: {text}")

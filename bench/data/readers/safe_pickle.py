@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.takes import DataError
+from bench.data.sequences import DataError
 
 # Python and numpy report damage by whatever their zip, pickle and header readers raise.
 _DAMAGE: Final = Exception
@@ -69,12 +69,12 @@ def load_npz(path: str | os.PathLike[str], names: Sequence[str], *, what: str) -
     _exists(path, what)
     try:
         with zipfile.ZipFile(path) as archive:
-            have = [name.removesuffix(".npy") for name in archive.namelist()]
-            missing = [name for name in names if name not in have]
+            present = [name.removesuffix(".npy") for name in archive.namelist()]
+            missing = [name for name in names if name not in present]
             if missing:
                 raise DataError(
                     f"{path}: missing array {', '.join(map(repr, missing))}; it has "
-                    f"{', '.join(map(repr, have)) or 'none'}, expected {what}"
+                    f"{', '.join(map(repr, present)) or 'none'}, expected {what}"
                 )
             return {name: _member(archive, name, path, what) for name in names}
     except DataError:
@@ -94,7 +94,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, what: str) -> Any:
         while file.read(1 << 20):
             pass  # to the end, where the checksum of the archive is compared
         if not isinstance(array, np.ndarray) or array.shape != shape:
-            raise ValueError(f"array {name!r} is not the array of shape {shape} that it says")
+            raise ValueError(f"array {name!r} is not the array of shape {shape} in its header")
         return array.item() if shape == () else array
 
 
@@ -118,7 +118,7 @@ def _exists(path: Path, what: str) -> None:
 
 
 def _damaged(name: str, what: str, error: Exception) -> DataError:
-    """Say that a file cannot be read as what it should be."""
+    """The error for a file that cannot be read as what it should be."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return DataError(
         f"{name}: torn, damaged or another kind of file ({reason}); expected {what}, so copy or "
@@ -137,7 +137,7 @@ def _unpickled(file: IO[bytes], name: str, what: str) -> Any:
     except _Refused as error:
         raise DataError(
             f"{name}: {error}, and was not loaded, because that could run code; expected only "
-            f"numpy arrays and plain data ({what}), so take the file from its publisher again"
+            f"numpy arrays and plain data ({what}), so download it from its publisher again"
         ) from None
     except _DAMAGE as error:
         raise _damaged(name, what, error) from error
@@ -205,10 +205,10 @@ class _Array(np.ndarray[Any, np.dtype[Any]]):
         try:
             _, shape, kind, fortran, raw = state
             shape = tuple(shape)
-            whole = all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 32
+            valid = all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 32
         except (TypeError, ValueError):
-            whole = False
-        if not whole or not isinstance(kind, _Kind):
+            valid = False
+        if not valid or not isinstance(kind, _Kind):
             raise _Refused(f"calls numpy.ndarray.__setstate__ with {_short(state)}")
         size = 1
         for n in shape:

@@ -13,29 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.cameras import H36M_CAMERAS, normalise
-from bench.data.readers.gaps import filled, finite_frames
+from bench.data.readers.gaps import SplitReader, finite_frames, floats, relative
 from bench.data.readers.h36m import ACTIONS
 from bench.data.readers.safe_pickle import load_pickle
-from bench.data.takes import DataError, DataSet, Mask, Split, Take
+from bench.data.sequences import DataError, DataSet, MotionSequence, Split
 
 Values = npt.NDArray[np.float32]
 
-BY_NUMBER: Final = (
-    "Directions",
-    "Discussion",
-    "Eating",
-    "Greeting",
-    "Phoning",
-    "Posing",
-    "Purchases",
-    "Sitting",
-    "SittingDown",
-    "Smoking",
-    "Photo",
-    "Waiting",
-    "Walking",
-    "WalkDog",
-    "WalkTogether",
+BY_NUMBER: Final = tuple(
+    "Directions Discussion Eating Greeting Phoning Posing Purchases Sitting SittingDown Smoking "
+    "Photo Waiting Walking WalkDog WalkTogether".split()
 )
 """The 15 actions by their number in the names of the videos, from act_02 to act_16."""
 
@@ -71,17 +58,17 @@ _EXPECTED: Final = (
 )
 
 
-def load_sh(file: str | os.PathLike[str]) -> DataSet:
+def load_sh(file: str | os.PathLike[str], detector: str = "sh") -> DataSet:
     """Read Human3.6M with Stacked Hourglass detections, as MotionBERT and MotionAGFormer do.
 
-    A take is one video: a stretch of frames of one `source`. The input has three channels, the
+    A sequence is one video: a stretch of frames of one `source`. The input has three channels, the
     third being the detector's confidence (1 where the file has none). Targets are
     `joint3d_image` normalised like the 2D (depth by 2/w) and relative to the pelvis.
 
     In the test split `to_mm` is w/2 x `2.5d_factor` of each frame, and `truth_mm` are
     `joints_2.5d_image` relative to the pelvis. The train split of the file has no millimetres:
     there `to_mm` is w/2 and `truth_mm` target x `to_mm`, which are pixels, not millimetres, and
-    errors against it are comparable among each other only (told in `DataSet.notes`). The videos
+    errors against it are comparable among each other only (see `DataSet.notes`). The videos
     in `SKIPPED` are left out of the test split.
 
     2D joints that are not finite are interpolated; frames of which the 3D is not finite do not
@@ -89,10 +76,11 @@ def load_sh(file: str | os.PathLike[str]) -> DataSet:
 
     Args:
         file: the pickle; it is read without running what is in it.
+        detector: the file has detections of Stacked Hourglass, "sh", alone.
 
     Raises:
-        DataError: there is no such file, or, when takes are asked for: it is damaged, lacks an
-            array, or has arrays of another shape, an unknown camera or an unknown action.
+        DataError: there is no such file, or, on loading a split: it is damaged, lacks an array,
+            or has arrays of another shape, an unknown camera or an unknown action.
     """
     file = Path(file)
     if not file.is_file():
@@ -102,10 +90,11 @@ def load_sh(file: str | os.PathLike[str]) -> DataSet:
         name="sh",
         description="Human3.6M, recorded motion; 2D joints: fine-tuned Stacked Hourglass "
         "detections with confidence.",
-        detector="sh",
-        protocol="sh",
+        detector=detector,
+        windows="sh",
+        unmeasured=("train",),
         fps=_FPS,
-        load=lambda split: _takes(file, split, notes),
+        load=lambda split: _Reader(file, split, notes).sequences(),
         actions=ACTIONS,
         notes=notes,
     )
@@ -116,7 +105,7 @@ def action_of(action: object, source: str) -> str:
 
     Args:
         action: of a frame in the file: a number from 2 to 16, `act_02` to `act_16`, or a name.
-        source: of the frame; its number is taken where the action says nothing known.
+        source: of the frame; its number is used where the action is not known.
 
     Raises:
         KeyError: neither names one of the 15 actions.
@@ -136,53 +125,22 @@ def action_of(action: object, source: str) -> str:
     return BY_NUMBER[int(digits) - 2]
 
 
-def _takes(file: Path, split: Split, notes: list[str]) -> Sequence[Take]:
-    """Return the videos of a split."""
-    part = _Part(file, split)
-    takes: list[Take] = []
-    skipped: set[str] = set()
-    names: dict[str, int] = {}
-    missing = 0
-    for cut in part.videos():
-        source = str(part.source[cut.start])
-        clip = source[:-_CAMERA_SUFFIX]
-        if split == "test" and clip in SKIPPED:
-            skipped.add(clip)
-            continue
-        names[source] = names.get(source, 0) + 1
-        name = source if names[source] == 1 else f"{source}/{names[source]}"
-        take, filled_frames = part.take(cut, name, clip)
-        takes.append(take)
-        missing += filled_frames
-    if skipped:
-        notes.append(f"{split}: {', '.join(sorted(skipped))} were left out (defective 3D)")
-    if part.confidence is None:
-        notes.append(f"{split}: the file has no confidence; it is 1 throughout")
-    if split == "train":
-        notes.append("train: truth_mm is in pixels, because the file has no millimetres for it")
-    if missing:
-        notes.append(
-            f"{split}: {missing} frames with 2D joints that are not finite were interpolated"
-        )
-    lost = sum(int((~take.valid).sum()) for take in takes)
-    if lost:
-        notes.append(f"{split}: {lost} frames with 3D that is not finite do not count")
-    return takes
-
-
-class _Part:
+class _Reader(SplitReader):
     """The arrays of a split, checked: N frames each."""
 
-    def __init__(self, file: Path, split: Split) -> None:
+    expected = _EXPECTED
+
+    def __init__(self, file: Path, split: Split, notes: list[str]) -> None:
+        super().__init__(split, notes)
         data = load_pickle(file, what=_EXPECTED)
         if not isinstance(data, dict) or not isinstance(data.get(split), dict):
             raise DataError(f"{file}: has no dictionary {split!r}; expected {_EXPECTED}")
-        self.file, self.split = file, split
+        self.file = file
         self._part: dict[str, Any] = data[split]
         del data  # the other split can be gigabytes
         self.source = self._texts("source")
         self.camera = self._texts("camera_name")
-        self.joints = self._floats("joint_2d", (17, None))
+        self.pixels = self._floats("joint_2d", (17, None))
         self.label = self._floats("joint3d_image", (17, 3))
         self.confidence: Values | None = None
         if "confidence" in self._part:
@@ -195,14 +153,33 @@ class _Part:
             self.factor = self._floats("2.5d_factor", ())
             self.truth = self._floats("joints_2.5d_image", (17, 3))
 
-    def videos(self) -> list[slice]:
-        """Return the stretches of frames of one source."""
+    def sequences(self) -> Sequence[MotionSequence]:
+        """Return the videos of the split, each a stretch of frames of one source."""
+        sequences: list[MotionSequence] = []
+        skipped: set[str] = set()
+        names: dict[str, int] = {}
         changes = np.flatnonzero(self.source[1:] != self.source[:-1]) + 1
-        bounds = [0, *changes.tolist(), len(self.source)]
-        return [slice(a, b) for a, b in pairwise(bounds)]
+        for start, stop in pairwise([0, *changes.tolist(), len(self.source)]):
+            source = str(self.source[start])
+            clip = source[:-_CAMERA_SUFFIX]
+            if self.split == "test" and clip in SKIPPED:
+                skipped.add(clip)
+                continue
+            names[source] = names.get(source, 0) + 1
+            name = source if names[source] == 1 else f"{source}/{names[source]}"
+            sequences.append(self._sequence(slice(start, stop), name, clip))
+        if skipped:
+            self.note(f"{', '.join(sorted(skipped))} were left out (defective 3D)")
+        if self.confidence is None:
+            self.note("the file has no confidence; it is 1 throughout")
+        if self.split == "train":
+            self.note("truth_mm is in pixels, because the file has no millimetres for it")
+        self.excluded = sum(int((~sequence.valid).sum()) for sequence in sequences)
+        self.note_gaps()
+        return sequences
 
-    def take(self, cut: slice, name: str, clip: str) -> tuple[Take, int]:
-        """Return one video, and the number of its frames whose 2D was filled."""
+    def _sequence(self, cut: slice, name: str, clip: str) -> MotionSequence:
+        """Return one video."""
         source, camera = str(self.source[cut.start]), str(self.camera[cut.start])
         if camera not in _SIZES or (self.camera[cut] != camera).any():
             others = sorted(set(self.camera[cut].tolist()))
@@ -216,7 +193,7 @@ class _Part:
         except KeyError as error:
             raise DataError(f"{self.file}: {self.split} video {name}: {error.args[0]}") from None
         width, height = _SIZES[camera]
-        joints, missing = filled(self.joints[cut, :, :2].astype(np.float64), name)
+        joints = self.joints(self.pixels[cut, :, :2].astype(np.float64), name)
         confidence = np.ones(joints.shape[:2], dtype=np.float32)
         if self.confidence is not None:
             confidence = np.nan_to_num(self.confidence[cut])
@@ -228,9 +205,9 @@ class _Part:
             to_mm *= self.factor[cut]
             valid &= finite_frames(truth, name) & np.isfinite(to_mm)
         to_mm[~valid] = width / 2
-        relative = _relative(label, valid)
+        target = relative(label, valid)
         subject = _SOURCE.fullmatch(source)
-        take = Take(
+        return MotionSequence(
             name=name,
             clip=clip,
             subject=f"S{int(subject.group(1))}" if subject else clip,
@@ -239,25 +216,18 @@ class _Part:
             input=np.concatenate(
                 [normalise(joints, width, height), confidence[..., None]], axis=-1
             ).astype(np.float32),
-            target=(relative * (2.0 / width)).astype(np.float32),
-            truth_mm=(relative if truth is None else _relative(truth, valid)).astype(np.float32),
+            target=(target * (2.0 / width)).astype(np.float32),
+            truth_mm=(target if truth is None else relative(truth, valid)).astype(np.float32),
             to_mm=to_mm.astype(np.float32),
             valid=valid,
         )
-        return take, missing
 
-    def _get(self, name: str) -> Any:
-        """Return what the split has under a name."""
-        if name not in self._part:
-            raise DataError(
-                f"{self.file}: {self.split} lacks {name!r}; it has "
-                f"{', '.join(map(str, self._part)) or 'nothing'}; expected {_EXPECTED}"
-            )
-        return self._part[name]
+    def _array(self, name: str) -> Any:
+        return self.entry(self.file, self._part, name, self.split)
 
     def _texts(self, name: str) -> npt.NDArray[np.str_]:
         """Return one text per frame."""
-        texts = np.asarray(self._get(name)).astype(np.str_)
+        texts = np.asarray(self._array(name)).astype(np.str_)
         if texts.ndim != 1 or not len(texts):
             raise self._shape(name, texts.shape, "(frames,)")
         self._frames(name, len(texts))
@@ -265,24 +235,21 @@ class _Part:
 
     def _floats(self, name: str, shape: tuple[int | None, ...]) -> Values:
         """Return numbers of a shape per frame; None is any length of at least 2."""
-        given = self._get(name)
-        try:
-            values = np.asarray(given, dtype=np.float32)
-        except (TypeError, ValueError):
-            values = np.zeros((), dtype=np.float32)
-        have = values.shape[1:]
-        fits = values.ndim > 0 and len(have) == len(shape)
+        values = floats(self._array(name), np.float32)
+        actual = values.shape[1:]
+        fits = values.ndim > 0 and len(actual) == len(shape)
         if not fits or any(
-            got < 2 if want is None else got != want for got, want in zip(have, shape, strict=True)
+            got < 2 if want is None else got != want
+            for got, want in zip(actual, shape, strict=True)
         ):
-            wanted = ["2 or more" if want is None else str(want) for want in shape]
-            raise self._shape(name, values.shape, f"({', '.join(['frames', *wanted])})")
+            sizes = ["2 or more" if want is None else str(want) for want in shape]
+            raise self._shape(name, values.shape, f"({', '.join(['frames', *sizes])})")
         self._frames(name, len(values))
         return values
 
-    def _shape(self, name: str, have: tuple[int, ...], wanted: str) -> DataError:
+    def _shape(self, name: str, actual: tuple[int, ...], expected: str) -> DataError:
         return DataError(
-            f"{self.file}: {self.split} {name!r} has shape {have}, expected {wanted}; expected "
+            f"{self.file}: {self.split} {name!r} has shape {actual}, expected {expected}; expected "
             f"{_EXPECTED}"
         )
 
@@ -293,9 +260,3 @@ class _Part:
                 f"{self.file}: {self.split} {name!r} has {frames} frames, but 'source' "
                 f"{len(self.source)}; expected one of each per frame, so download the file again"
             )
-
-
-def _relative(poses: npt.NDArray[np.float64], valid: Mask) -> npt.NDArray[np.float64]:
-    """Return poses relative to their pelvis, zero in frames that are not valid."""
-    kept = np.where(valid[:, None, None], poses, 0.0)
-    return kept - kept[:, :1]

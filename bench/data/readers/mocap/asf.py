@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from bench.data.readers.mocap.rotations import Real, rotation
-from bench.data.takes import DataError
+from bench.data.readers.mocap.text import read_text, words_of
+from bench.data.rotations import Real, rotation
+from bench.data.sequences import DataError
 
 ROOT: Final = "root"
 _MOVES: Final = ("tx", "ty", "tz")
@@ -128,7 +129,7 @@ def read_amc(path: str | os.PathLike[str], skeleton: Skeleton) -> dict[str, Real
     for bone in skeleton.bones:
         table = values.get(bone.name, np.zeros((frames, 0)))
         turning = [k for k, name in enumerate(bone.dof) if name in _TURNS]
-        angles = table[:, turning] if degrees else np.rad2deg(table[:, turning])
+        angles = np.deg2rad(table[:, turning]) if degrees else table[:, turning]
         # The first angle is applied first, hence stands innermost.
         axes = "".join(bone.dof[k][1] for k in reversed(turning))
         turn = bone.axis @ rotation(angles[:, ::-1], axes) @ bone.axis.T
@@ -150,14 +151,10 @@ def read_amc(path: str | os.PathLike[str], skeleton: Skeleton) -> dict[str, Real
 
 def _sections(path: Path) -> dict[str, list[list[str]]]:
     """Split a file at its `:keywords`: keyword to the words of its lines."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected an ASF file, so check it") from None
     sections: dict[str, list[list[str]]] = {}
     here: list[list[str]] = []
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
+    for line in read_text(path, "ASF").splitlines():
+        words = words_of(line)
         if words and words[0].startswith(":"):
             here = sections.setdefault(words[0][1:].lower(), [])
         elif words:
@@ -199,7 +196,7 @@ def _axis(angles: list[str], axes: str, degrees: bool) -> Real:
     values = _vector(angles)
     if sorted(axes) != ["x", "y", "z"]:
         raise ValueError(f"axis order {axes!r}")
-    values = values if degrees else np.rad2deg(values)
+    values = np.deg2rad(values) if degrees else values
     return rotation(values[None, ::-1], axes[::-1])[0]
 
 
@@ -222,16 +219,12 @@ def _dof(words: list[str], known: tuple[str, ...], bone: str) -> tuple[str, ...]
 
 def _frames(path: Path, skeleton: Skeleton) -> tuple[dict[str, Real], bool]:
     """Read the numbers of a motion, bone to (T, dof), and whether its angles are degrees."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected an AMC file, so check it") from None
     moving = {bone.name: len(bone.dof) for bone in skeleton.bones if bone.dof}
     rows: dict[str, list[list[float]]] = {name: [] for name in moving}
     degrees = skeleton.degrees
     frames = 0
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
+    for line in read_text(path, "AMC").splitlines():
+        words = words_of(line)
         if not words:
             continue
         if words[0].startswith(":"):

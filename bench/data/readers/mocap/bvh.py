@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from bench.data.readers.mocap.rotations import Real, rotation
-from bench.data.takes import DataError
+from bench.data.readers.mocap.text import read_text
+from bench.data.rotations import Real, rotation
+from bench.data.sequences import DataError
 
 _MOST_JOINTS: Final = 1000
 
@@ -65,7 +66,7 @@ class Bvh:
                 if name.endswith("position"):
                     move[:, "XYZ".index(name[0])] = values[:, k]
             axes = "".join(joint.channels[k][0].lower() for k in turning)
-            turn = rotation(values[:, turning], axes)
+            turn = rotation(np.deg2rad(values[:, turning]), axes)
             if joint.parent >= 0:
                 around = turns[joint.parent]
                 move = places[joint.parent] + np.einsum("tij,tj->ti", around, move)
@@ -82,15 +83,12 @@ def read_bvh(path: str | os.PathLike[str]) -> Bvh:
         DataError: it is missing, no BVH, torn, or holds other than numbers where they belong.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; expected a BVH file, so check it") from None
+    text = read_text(path, "BVH")
     head, found, tail = text.partition("MOTION")
     if not found or not head.split()[:1] == ["HIERARCHY"]:
         raise DataError(
             f"{path}: no BVH file; expected HIERARCHY, the joints, MOTION and the frames, so check "
-            "that it is whole"
+            "that it is complete"
         )
     try:
         joints = _hierarchy(head.replace("{", " { ").replace("}", " } ").split()[1:])
@@ -100,8 +98,8 @@ def read_bvh(path: str | os.PathLike[str]) -> Bvh:
             f"{path}: torn or damaged BVH file ({error}); copy or export it again"
         ) from None
     fps = 1.0 / seconds
-    whole = round(fps)
-    return Bvh(joints, channels, float(whole) if abs(fps - whole) < 1e-3 * fps else fps)
+    nearest = round(fps)
+    return Bvh(joints, channels, float(nearest) if abs(fps - nearest) < 1e-3 * fps else fps)
 
 
 def _hierarchy(words: list[str]) -> list[Joint]:

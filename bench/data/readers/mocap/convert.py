@@ -6,19 +6,21 @@ import csv
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from tqdm import tqdm
 
 from bench.data.readers.mocap.asf import Skeleton, read_amc, read_asf
 from bench.data.readers.mocap.bvh import Bvh, Joint, read_bvh
-from bench.data.readers.mocap.rotations import Real
-from bench.data.readers.motion import Clip, save_motion
+from bench.data.readers.motion import Clip, Split, save_motion
+from bench.data.rotations import Real
+from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
-from bench.data.takes import DataError
 
 ASF_JOINTS: Final[dict[str, tuple[str, ...]]] = {
     "Hip": ("lhipjoint", "rhipjoint"),
@@ -128,17 +130,17 @@ def import_motion(
     another. Motion is interpolated linearly from its rate to `fps`, and turned so that z is up.
 
     BVH conversions of the CMU database (known by their joint LHipJoint) begin with a T-pose and
-    have lost the length of the thorax bone. The T-pose is left out, and the bone is put back with
-    the length of the one below it, which it has to 1% in the database.
+    lack the length of the thorax bone. The T-pose is left out, and the bone gets
+    the length of the one below it, which agrees to 1% in the database.
 
     Args:
         folder: to read.
-        out: motion file to write, whole or not at all.
+        out: motion file to write, atomically.
         mapping: JSON file for other skeletons than CMU's; see `read_naming`.
-        actions: CSV file with the columns file and action; a file is given by its name without
+        actions: CSV file with the columns file and action; files are named without
             suffix, or by its path below `folder`.
         fps: frames per second to write.
-        source_fps: of AMC files, which do not say it; BVH files do.
+        source_fps: of AMC files, which do not state it; BVH files do.
         test_subjects: whose clips are the test split; None for every fifth subject in order, or
             the last of fewer than five. A single subject is all train.
         progress: show a bar.
@@ -160,7 +162,7 @@ def import_motion(
     done = Imported()
     skeletons: dict[Path, Skeleton] = {}
     found: list[tuple[str, str, str, Real]] = []
-    for path in _bar(files, progress):
+    for path in tqdm(files, unit="file", disable=not progress):
         name = path.relative_to(folder).with_suffix("").as_posix()
         try:
             if path.suffix.lower() == ".amc":
@@ -180,17 +182,13 @@ def import_motion(
             f"{folder}: none of {len(files)} files can be used; the first: {done.broken[0]}"
         )
     done.test_subjects = _test_subjects([subject for _, subject, _, _ in found], test_subjects)
-    clips = [
-        Clip(
-            name,
-            subject,
-            action,
-            "test" if subject in done.test_subjects else "train",
-            poses.astype(np.float32),
-            fps,
-        )
-        for name, subject, action, poses in _unique(found)
-    ]
+    clips: list[Clip] = []
+    repeated: Counter[str] = Counter()
+    for name, subject, action, poses in found:
+        repeated[name] += 1  # an AMC and a BVH file may have one name
+        unique = name if repeated[name] == 1 else f"{name} ({repeated[name]})"
+        split: Split = "test" if subject in done.test_subjects else "train"
+        clips.append(Clip(unique, subject, action, split, poses.astype(np.float32), fps))
     save_motion(out, clips, source=folder.resolve().name)
     done.clips, done.frames = len(clips), sum(len(clip.positions) for clip in clips)
     return done
@@ -229,16 +227,16 @@ def read_naming(path: str | os.PathLike[str]) -> Naming:
     )
 
 
-def _joints(path: Path, given: Any) -> dict[str, tuple[str, ...]]:
+def _joints(path: Path, names_of: Any) -> dict[str, tuple[str, ...]]:
     """Check the joints of a mapping."""
-    wrong = sorted(set(given) ^ set(JOINT_NAMES)) if isinstance(given, dict) else ["all"]
+    wrong = sorted(set(names_of) ^ set(JOINT_NAMES)) if isinstance(names_of, dict) else ["all"]
     if wrong:
         raise DataError(
             f"{path}: joints lack or do not know {', '.join(map(str, wrong))}; expected exactly "
             f"{', '.join(JOINT_NAMES)}"
         )
     joints = {}
-    for name, value in given.items():
+    for name, value in names_of.items():
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise DataError(f"{path}: joint {name} is {value!r}; expected a name or a list of some")
@@ -346,7 +344,7 @@ def _check_height(path: Path, poses: Real, default: str) -> None:
     if not _like_a_person(poses):
         raise DataError(
             f"{path}: from head to ankles it measures {_height(poses):.3g} m, expected "
-            f"{_HEIGHT_M[0]} to {_HEIGHT_M[1]} m; give its unit in --mapping (without, it is taken "
+            f"{_HEIGHT_M[0]} to {_HEIGHT_M[1]} m; give its unit in --mapping (without, it is read "
             f"as {default})"
         )
 
@@ -376,31 +374,12 @@ def _read_actions(path: Path) -> dict[str, str]:
     }
 
 
-def _test_subjects(subjects: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
+def _test_subjects(subjects: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
     """Return whose clips are the test split."""
     everyone = sorted(set(subjects))
-    if given is None:
-        chosen = everyone[4::5]
-        return tuple(chosen or everyone[1:][-1:])
-    unknown = [name for name in given if name not in everyone]
+    if chosen is None:
+        return tuple(everyone[4::5] or everyone[1:][-1:])
+    unknown = [name for name in chosen if name not in everyone]
     if unknown:
         raise DataError(f"no subject {', '.join(unknown)} to test; there are {', '.join(everyone)}")
-    return tuple(given)
-
-
-def _unique(found: list[tuple[str, str, str, Real]]) -> list[tuple[str, str, str, Real]]:
-    """Tell apart an AMC and a BVH file of one name."""
-    seen: dict[str, int] = {}
-    out = []
-    for name, subject, action, poses in found:
-        seen[name] = seen.get(name, 0) + 1
-        other = name if seen[name] == 1 else f"{name} ({seen[name]})"
-        out.append((other, subject, action, poses))
-    return out
-
-
-def _bar(files: list[Path], progress: bool) -> Any:
-    """Iterate with a progress bar where one is wanted."""
-    from tqdm import tqdm
-
-    return tqdm(files, unit="file", disable=not progress)
+    return tuple(chosen)
