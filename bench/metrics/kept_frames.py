@@ -18,7 +18,7 @@ from bench.models.build import SEED, measured_model
 from bench.models.context import Context
 from bench.models.supernet import Supernet
 from bench.records.case import Case
-from h2ot_core import PRUNERS, Hourglass
+from h2ot_core import HOSTS, PRUNERS, Hourglass
 from h2ot_core.prune.base import AbstractPruner, Signals
 
 WINDOWS = 140  # of Figure 7, each one frame after the one before
@@ -117,7 +117,9 @@ def chosen(case: Case, x: Tensor, supernet: Supernet | None = None) -> Tensor:
         raise NotApplicable("nothing is pruned")
     narrow: dict[str, Any] = {}
     if supernet is None and not learned(case):  # the input alone matters, at any stage
-        narrow = {"width": 4, "heads": 1, "mlp_hidden": 4, "b": range(len(case.b))}
+        small = {"width": 4, "heads": 1, "mlp_hidden": 4}
+        narrow = {name: n for name, n in small.items() if name in HOSTS[case.host].sizes}
+        narrow["b"] = range(len(case.b))
     here = replace(case, device="cpu", dtype="float32")
     model = measured_model(here, weights=supernet or "initial", **narrow)
     assert model.pruner is not None
