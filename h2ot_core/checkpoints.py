@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from h2ot_core.errors import CheckpointError
+from h2ot_core.files import replacing
 from h2ot_core.hourglass import Hourglass
 
 # Where the published repositories put the weights within a checkpoint.
@@ -83,12 +84,8 @@ def save_published(model: Hourglass, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     own = model.state_dict()
     content = {theirs: own[ours].detach().cpu() for theirs, ours in published_names(model).items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def published_names(model: Hourglass) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import nn
 from h2ot_core.elastic import Elastic
 from h2ot_core.errors import CheckpointError, ConfigError
 from h2ot_core.factory import build
+from h2ot_core.files import replacing
 from h2ot_core.hourglass import Hourglass
 
 FORMAT = "h2ot-1"
@@ -50,14 +51,8 @@ def save(
         name: value.detach().to("cpu").contiguous().clone()
         for name, value in model.state_dict().items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, header)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> Hourglass:

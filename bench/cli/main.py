@@ -8,9 +8,6 @@ import sys
 from collections.abc import Sequence
 
 import h2ot_core
-from bench.data.readers.keypoints import KeypointError
-from bench.data.readers.motion import MotionError
-from bench.data.sequences import DataError
 from bench.models import plugins
 from bench.records.errors import UsageError
 
@@ -50,9 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = args.run(args)
     except (
         UsageError,
-        MotionError,
-        DataError,
-        KeypointError,
         h2ot_core.ConfigError,
         h2ot_core.InputError,
         h2ot_core.CheckpointError,

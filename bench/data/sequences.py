@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.skeleton import LEFT, RIGHT
+from bench.records.errors import UsageError
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Split = Literal["train", "test"]
 
 
-class DataError(ValueError):
+class DataError(UsageError, ValueError):
     """Unusable data; the message has the value, what was expected and the remedy."""
 
 

@@ -85,7 +85,7 @@ def _side(
     if todo:
         records += _measured(kind, side, todo, tick)
         if kept is not None:
-            with suppress(OSError):  # without a cache, it is measured again the next time
+            with suppress(UsageError):  # without a cache, it is measured again the next time
                 store.write(kept, records)
     return [
         replace(record, environment=facts, session=side.name)

@@ -1,10 +1,10 @@
-"""The errors the harness shows as one line instead of a traceback."""
+"""The errors that the command line reports as one line instead of a traceback."""
 
 from __future__ import annotations
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message says why and how to mend it."""
+    """Base of all errors that a user can mend; the message says what is wrong and how."""
 
 
 class StoreError(UsageError):

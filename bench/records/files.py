@@ -15,12 +15,16 @@ from bench.records.errors import UsageError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file beside ``path`` to write, which takes its place when the block ends well.
 
+    The content is on disk before it does, so a crash leaves the old file or the new one.
+
     Raises:
         UsageError: if the system refuses.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

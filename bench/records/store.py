@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from bench.records.errors import StoreError
+from bench.records.files import replacing
 from bench.records.record import Record
 
 try:
@@ -196,13 +197,12 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def write(path: Path, records: Sequence[Record]) -> None:
-    """Write records, whole or not at all.
+    """Write records, whole or not at all; the folder is made.
 
     Raises:
-        OSError: if the disk refuses.
+        UsageError: if the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
     lines = (json.dumps(record.to_json(), allow_nan=False) + "\n" for record in records)
-    scratch.write_text("".join(lines), encoding="utf-8")
-    scratch.replace(path)
+    with replacing(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text("".join(lines), encoding="utf-8")

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 import h2ot_core
-from bench.data.readers.motion import MotionError
 from bench.data.windows import MotionSource, View
 from bench.metrics.base import excuse
 from bench.models.build import blank_model, measured_model
@@ -220,7 +219,7 @@ class _Visit:
         try:
             frames = video.frames(self.row.case)
             stream, run = self._run(models, frames, plan)
-        except (UsageError, MotionError):  # the input's fault, so no row can be measured
+        except UsageError:  # the input's fault, so no row can be measured
             raise
         except Exception as error:  # whatever it is, the others go on and the row says why
             models.pop(self.row.case, None)

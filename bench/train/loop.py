@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
-from tqdm import tqdm
 
 from bench.records.errors import UsageError
+from bench.records.files import replacing
+from bench.records.progress import progress
 from bench.train.batches import Batch, Feed, ahead, seed_of
 from bench.train.recipes import Recipe
 from h2ot_core import Hourglass, weights
@@ -179,17 +179,9 @@ def fit(
         saved = time.monotonic()
 
     batches = ahead(feed, step, last, part, parts)
-    progress = tqdm(
-        total=total,
-        initial=step,
-        unit="step",
-        disable=not fabric.is_global_zero,
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        maxinterval=60.0,
-        file=sys.stderr,
-    )
+    hidden = not fabric.is_global_zero
     model.train()
-    try:
+    with closing(batches), progress("training", total, hidden, "step", initial=step) as tick:
         for batch in batches:
             share = recipe.share_at(step, feed.steps)
             for one, rates in zip(optimizers, peaks, strict=True):
@@ -198,9 +190,8 @@ def fit(
             loss = _step(fabric, module, optimizers, criterion, batch, recipe, run, (step, part))
             sums += torch.stack([loss, torch.ones_like(loss)])
             step += 1
-            progress.update()
-            if step % 10 == 0:
-                progress.set_postfix(loss=f"{float(sums[0] / sums[1]):.4f}", refresh=False)
+            # Reading the loss waits for the device, so not after every step.
+            tick(f"loss={float(sums[0] / sums[1]):.4f}" if step % 10 == 0 else "")
             if validate is not None and (step % every == 0 or step == total):
                 curve.append(_validated(fabric, model, validate, step, sums))
                 value = curve[-1].get(choose, float("inf"))
@@ -214,9 +205,6 @@ def fit(
                 break
             if time.monotonic() - saved > run.save_every_s:
                 save()
-    finally:
-        batches.close()
-        progress.close()
     save()
     if step >= total and fabric.is_global_zero:
         _export(model, run.folder / FINAL, _card(card, identity, step, curve, now()))
@@ -333,14 +321,5 @@ def _read_state(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None
 
 def _write_state(folder: Path, content: dict[str, Any]) -> None:
     """Replace the state at once; a crash leaves the one before."""
-    temporary = folder / f".{STATE}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / STATE)
-    except OSError as error:
-        raise UsageError(f"cannot write the training state to {folder}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(folder / STATE) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)

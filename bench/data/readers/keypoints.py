@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bench.data.readers import KEYPOINT_READERS, imported
 from bench.data.readers.gaps import interpolate
 from bench.data.skeleton import COCO_NAMES, JOINT_NAMES
+from bench.records.errors import UsageError
 
 Array = npt.NDArray[np.float32]
 Real = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ FAR: Final = 1e9
 """Pixels beyond this are no pixels; also the largest frame number."""
 
 
-class KeypointError(ValueError):
+class KeypointError(UsageError, ValueError):
     """Unusable keypoints; the message has the value, what was expected and the remedy."""
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from bench.data.readers.plain_npz import read_arrays
 from bench.data.skeleton import JOINT_NAMES, PARENTS
+from bench.records.errors import UsageError
 from bench.records.files import replacing
 
 Array = npt.NDArray[np.float32]
@@ -26,7 +27,7 @@ _PER_CLIP: Final = ("names", "subjects", "actions", "split")
 _REQUIRED: Final = ("positions", "starts", *_PER_CLIP, "fps", "joint_names")
 
 
-class MotionError(ValueError):
+class MotionError(UsageError, ValueError):
     """Unusable motion; the message has the value, what was expected and the remedy."""
 
 
