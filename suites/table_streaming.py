@@ -28,7 +28,7 @@ def streamed(
         rows=streaming.settled(collected, **where), fps=option("--fps"), seconds=option("--seconds")
     )
     with uncaptured(request.config):
-        streaming.take_streams(plan, option("--store"), Context(motion))
+        streaming.run(plan, option("--store"), Context(motion))
     latencies = [r for r in store.read(option("--store")) if r.metric == "stream_latency_s"]
 
     def samples(row: streaming.Row) -> list[float]:

@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from bench.cli.gate_options import add_sampling, sampling
-from bench.records.errors import UsageError
+from bench.cli.options import above_zero, at_least
+
+HELP = "measure the gate's own errors"
+DESCRIPTION = (
+    "How often the gate raises a false alarm, and which slowdowns it catches: in simulated suites, "
+    "and in real runs on this machine, which take two and a half minutes each. Every run is stored "
+    "as it comes; the same command resumes after an interruption. Writes gate_calibration.md and a "
+    "power curve."
+)
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    calibrate = commands.add_parser(
-        "calibrate-gate",
-        help="measure the gate's own errors",
-        description="How often the gate raises a false alarm, and which slowdowns it catches: in "
-        "simulated suites, and in real runs on this machine, which take two and a half minutes "
-        "each. Every run is stored as it comes; the same command resumes after an interruption. "
-        "Writes gate_calibration.md and a power curve.",
-    )
-    calibrate.add_argument(
-        "--simulated", type=int, default=300, metavar="N", help="A/A suites at each spread (300)"
-    )
-    calibrate.add_argument(
-        "--power", type=int, default=200, metavar="N",
-        help="simulated suites at each spread and slowdown (200)",
-    )  # fmt: skip
-    calibrate.add_argument(
-        "--real", type=int, default=0, metavar="N",
-        help="real A/A runs, and as many with each slowdown (0)",
-    )  # fmt: skip
-    calibrate.add_argument(
-        "--slowdowns", type=float, nargs="*", default=[2.0, 5.0, 10.0], metavar="PERCENT",
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    for name, default, text in (
+        ("--simulated", 300, "A/A suites at each spread (300)"),
+        ("--power", 200, "simulated suites at each spread and slowdown (200)"),
+        ("--real", 0, "real A/A runs, and as many with each slowdown (0)"),
+    ):
+        parser.add_argument(name, type=at_least(0), default=default, metavar="N", help=text)
+    parser.add_argument(
+        "--slowdowns", type=above_zero, nargs="*", default=[2.0, 5.0, 10.0], metavar="PERCENT",
         help="injected in real runs (2 5 10)",
     )  # fmt: skip
-    add_sampling(calibrate)
-    calibrate.add_argument(
+    add_sampling(parser)
+    parser.add_argument(
         "--store", type=Path, help="folder of the runs (reports/out/gate/calibration)"
     )
-    calibrate.add_argument(
+    parser.add_argument(
         "--out", type=Path, default=Path("docs/results"), help="folder (docs/results)"
     )
-    calibrate.set_defaults(run=_calibrate)
 
 
-def _calibrate(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
+    """Run the missing trials and write what they show."""
     from bench.gate import calibrate
     from reports.gate_calibration import write
 
-    if min(args.simulated, args.power, args.real) < 0:
-        raise UsageError("numbers of runs cannot be negative")
-    if any(percent <= 0 for percent in args.slowdowns):
-        raise UsageError(f"a slowdown is a percentage above 0, got {args.slowdowns}")
     plan = calibrate.Plan(
         simulated=args.simulated,
         power=args.power,
@@ -62,4 +52,3 @@ def _calibrate(args: argparse.Namespace) -> int:
         store=args.store or calibrate.STORE,
     )
     print(write(calibrate.run(plan), args.out))
-    return 0

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
 
-from bench.cli.options import (
-    add_configuration,
-    own_case,
-)
-from bench.models import build
+from bench.cli import options
 from bench.paper import DESCRIPTIVE, TABLES, PaperRow, remarks, rows
 from bench.records.case import Case
 from bench.records.errors import UsageError
 from bench.records.units import giga, millions
 
-
-def add(commands: Any) -> None:
-    """Add the command."""
-    count = commands.add_parser(
-        "count",
-        help="parameters and FLOPs, without timing",
-        description="Parameters and FLOPs of the rows of a table, or of one configuration, "
-        "counted without running a model on data. The first row of each pair of strategies is "
-        "confirmed by torch's, fvcore's and thop's counters.",
-    )
-    add_configuration(count)
-    count.add_argument("--csv", metavar="FILE", help="write CSV to FILE, - for standard output")
-    count.add_argument("--modules", action="store_true", help="add flops_full by module")
-    count.set_defaults(run=_count)
+HELP = "parameters and FLOPs, without timing"
+DESCRIPTION = (
+    "Parameters and FLOPs of the rows of a table, or of one configuration, counted without running "
+    "a model on data. The first row of each pair of strategies is confirmed by torch's, fvcore's "
+    "and thop's counters."
+)
 
 
-def _count(args: argparse.Namespace) -> None:
-    own = own_case(args)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_configuration(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write CSV to FILE, - for standard output")
+    parser.add_argument("--modules", action="store_true", help="add flops_full by module")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Count and print."""
+    own = options.own_case(args)
     if args.modules and own is None:
         raise UsageError("--modules goes with one configuration; give --host or --scheme")
     if own is not None:
@@ -50,13 +45,9 @@ def _count(args: argparse.Namespace) -> None:
     columns = [name for name in present if name not in _COUNTED]
     columns += [name for name in _COUNTED if name in present]
     if args.csv == "-":
-        _write_csv(sys.stdout, columns, lines)
+        print(_csv(columns, lines), end="")
     elif args.csv:
-        try:
-            with open(args.csv, "w", newline="", encoding="utf-8") as file:
-                _write_csv(file, columns, lines)
-        except OSError as error:
-            raise UsageError(f"cannot write {args.csv}: {error.strerror}") from None
+        options.write_text(args.csv, _csv(columns, lines))
     else:
         from tabulate import tabulate
 
@@ -69,10 +60,12 @@ def _count(args: argparse.Namespace) -> None:
 _COUNTED = ("param_m", "flops_paper_g", "flops_full_g", "paper_param_m", "paper_flops_g", "note")
 
 
-def _write_csv(file: TextIO, columns: Sequence[str], lines: Sequence[dict[str, str]]) -> None:
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+def _csv(columns: Sequence[str], lines: Sequence[dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
+    return text.getvalue()
 
 
 def _count_row(
@@ -110,6 +103,7 @@ def _counted(cases: Sequence[Case]) -> dict[Case, dict[str, str]]:
 
 def _print_modules(own: Case) -> None:
     from bench.metrics import flop_counters
+    from bench.models import build
 
     model, x = build.blank_model(own.build_arguments())
     for path, flops in sorted(flop_counters.count(model, x).modules.items()):

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from bench.cli.options import (
-    STORE,
-    add_configuration,
-    motion_source,
-    own_case,
-    positive,
-)
+from bench.cli import options
 from bench.paper import cases
 
-
-def add(commands: Any) -> None:
-    """Add the command."""
-    energy = commands.add_parser(
-        "energy",
-        help="joules per output frame, idling subtracted",
-        description="Energy of some configurations from the counters of the GPU or the CPU, half a "
-        "minute each; needs the extra energy. The record says why where there is none.",
-    )
-    add_configuration(energy)
-    energy.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
-    energy.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    energy.add_argument("--batch", type=positive, default=1, help="clips per forward pass (1)")
-    energy.add_argument("--threads", type=positive, help="CPU threads, as for run")
-    energy.add_argument("--motion", metavar="FILE", type=Path, help="as for run")
-    energy.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
-    energy.set_defaults(run=_energy)
+HELP = "joules per output frame, idling subtracted"
+DESCRIPTION = (
+    "Energy of some configurations from the counters of the GPU or the CPU, half a minute each; "
+    "needs the extra energy. The record says why where there is none."
+)
 
 
-def _energy(args: argparse.Namespace) -> int:
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_configuration(parser)
+    options.add_device(parser, "cuda")
+    options.add_dtype(parser)
+    options.add_batch(parser)
+    options.add_threads(parser)
+    options.add_motion(parser)
+    options.add_store(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; the exit status is 1 if a case has no value."""
     from bench.models.context import Context
-    from bench.scenarios.energy import take_energy
+    from bench.scenarios import energy
 
-    motion = motion_source(args)
-    own = own_case(args)
+    motion = options.motion_source(args)
+    own = options.own_case(args)
     found = [own.baseline, own] if own is not None else cases(args.table or [3])
-    where: dict[str, Any] = {
-        "batch": args.batch, "device": args.device, "dtype": args.dtype,
-        "threads": args.threads or 0, "motion": motion.name,
-    }  # fmt: skip
-    wanted = [replace(case, **where) for case in dict.fromkeys(found)]
-    missing = take_energy(wanted, args.store, Context(motion))
-    for reason in missing:
+    plan = options.in_setting(found, options.setting(args, motion))
+    reasons = energy.run(plan, args.store, Context(motion))
+    for reason in reasons:
         print(f"without a value, {reason}", file=sys.stderr)
-    print(f"records: {args.store}; report: python -m bench report --store {args.store}")
-    return 1 if missing else 0
+    options.finish(args)
+    return 1 if reasons else 0

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bench.gate.compare import Incomparable, Outcome
+from bench.cli.options import above_zero, write_text
 from bench.records.errors import UsageError
+
+if TYPE_CHECKING:  # with PyTorch, which the help does not wait for
+    from bench.gate import sampled
+    from bench.gate.compare import Outcome
+    from bench.gate.verdicts import Allowance
 
 ALLOWANCES = Path("gate.toml")
 STATUS = (
@@ -25,18 +31,17 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--pairs", type=int, default=PAIRS, help=f"processes per side, at least 4 ({PAIRS})"
     )
     parser.add_argument(
-        "--budget", type=float, default=140.0, metavar="SECONDS", help="of the latency part (140)"
-    )
+        "--budget", type=above_zero, default=140.0, metavar="SECONDS",
+        help="of the latency part (140)",
+    )  # fmt: skip
 
 
-def sampling(args: argparse.Namespace) -> Any:
-    """The plan of the sampled part, as asked for."""
+def sampling(args: argparse.Namespace) -> sampled.Plan:
+    """The plan of the sampled part."""
     from bench.gate import sampled
 
     if args.pairs < sampled.MIN_PAIRS:
         raise UsageError(f"--pairs must be at least {sampled.MIN_PAIRS}, got {args.pairs}")
-    if args.budget <= 0:
-        raise UsageError(f"--budget must be above 0 seconds, got {args.budget}")
     return sampled.Plan(pairs=args.pairs, budget_s=args.budget)
 
 
@@ -49,29 +54,22 @@ def add_outcome(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the summary to FILE")
 
 
-def tell(outcome: Outcome, file: Path | None) -> int:
-    """Print the summary, write it if asked to, and return the exit status."""
-    from reports.gate_summary import markdown
+def outcome_status(
+    args: argparse.Namespace, compare: Callable[[Sequence[Allowance]], Outcome]
+) -> int:
+    """Compare, print the summary, write it if asked to, and return the exit status."""
+    from bench.gate.allowances import read_allowances
+    from bench.gate.compare import Incomparable
+    from reports.gate_summary import markdown, refusal
 
-    text = markdown(outcome)
-    print(text)
-    _write(file, text)
-    return outcome.status
-
-
-def refused(error: Incomparable, file: Path | None) -> int:
-    """Say why nothing was compared; returns the exit status."""
-    from reports.gate_summary import refusal
-
-    print(f"error: {error}", file=sys.stderr)
-    _write(file, refusal(str(error)))
-    return 4
-
-
-def _write(file: Path | None, text: str) -> None:
-    if file is None:
-        return
     try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from None
+        outcome = compare(read_allowances(args.allowances))
+    except Incomparable as error:
+        print(f"error: {error}", file=sys.stderr)
+        text, status = refusal(str(error)), 4
+    else:
+        text, status = markdown(outcome), outcome.status
+        print(text)
+    if args.markdown is not None:
+        write_text(args.markdown, text)
+    return status

@@ -4,58 +4,47 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from bench.cli.options import (
-    OWN,
-    add_own,
-    option,
-    positive,
-)
+from bench.cli import options
+from bench.cli.options import positive
 from bench.data.readers import KEYPOINT_READERS
 
+HELP = "lift 2D keypoints of your own to 3D"
+DESCRIPTION = (
+    "Lift the 2D keypoints of one person in a video to 3D poses. KEYPOINTS is "
+    f"{'; or '.join(row.about for row in reversed(KEYPOINT_READERS.values()))}. "
+    "OUT.npz gets 'poses_3d' (frames, 17, 3) in the camera's axes and how they were made."
+)
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    lift = commands.add_parser(
-        "lift",
-        help="lift 2D keypoints of your own to 3D",
-        description="Lift the 2D keypoints of one person in a video to 3D poses. KEYPOINTS is "
-        f"{'; or '.join(row.about for row in reversed(KEYPOINT_READERS.values()))}. "
-        "OUT.npz gets 'poses_3d' (frames, 17, 3) in the camera's axes and how they were made.",
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("keypoints", metavar="KEYPOINTS", type=Path)
+    parser.add_argument("out", metavar="OUT.npz", type=Path)
+    options.add_weights(parser, "poses")
+    parser.add_argument("--width", type=positive, help="of the image in pixels, if not in the file")
+    parser.add_argument("--height", type=positive, help="likewise")
+    parser.add_argument(
+        "--person", type=int, metavar="ID", help="track id (the surest person of each frame)"
     )
-    lift.add_argument("keypoints", metavar="KEYPOINTS", type=Path)
-    lift.add_argument("out", metavar="OUT.npz", type=Path)
-    lift.add_argument(
-        "--weights", metavar="FILE", type=Path, help="a checkpoint of a published repository"
-    )
-    lift.add_argument(
-        "--untrained", action="store_true", help="go without weights; the poses are noise"
-    )
-    lift.add_argument("--width", type=positive, help="of the image in pixels, if not in the file")
-    lift.add_argument("--height", type=positive, help="likewise")
-    lift.add_argument(
-        "--person", type=int, metavar="ID", help="track id to take (the surest of each frame)"
-    )
-    lift.add_argument("--fps", type=float, default=50.0, help="frames per second (50)")
-    lift.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
-    lift.add_argument("--batch", type=positive, default=16, help="windows per forward pass (16)")
-    lift.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    lift.add_argument(
+    parser.add_argument("--fps", type=float, default=50.0, help="frames per second (50)")
+    options.add_no_flip(parser)
+    options.add_batch(parser, 16, "windows per forward pass (16)")
+    options.add_device(parser)
+    parser.add_argument(
         "--animate", metavar="FILE", type=Path, help="draw the poses as .gif, or .mp4 with ffmpeg"
     )
-    add_own(lift, "the model, which the weights must fit (mixste)")
-    lift.set_defaults(run=_lift)
+    options.add_own(parser, "the model, which the weights must fit (mixste)")
 
 
-def _lift(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Lift, and draw if asked to."""
     from bench.evaluation.lift_file import Job, lift_file
 
-    own = {name: getattr(args, name) for name in OWN if getattr(args, name) is not None}
     job = Job(
         keypoints=args.keypoints,
         out=args.out,
-        arguments=own | dict(option(text) for text in args.option),
+        arguments=options.model_arguments(args),
         weights=args.weights,
         untrained=args.untrained,
         width=args.width,
@@ -72,6 +61,6 @@ def _lift(args: argparse.Namespace) -> None:
     from reports.animation import animate, check_target
 
     target = check_target(args.animate, say=print)
-    found = lift_file(job, log=print)
-    drawn = animate(target, found.poses, found.keypoints, fps=args.fps, unit=found.unit)
+    lifted = lift_file(job, log=print)
+    drawn = animate(target, lifted.poses, lifted.keypoints, fps=args.fps, unit=lifted.unit)
     print(f"{target}: {drawn}")

@@ -7,8 +7,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-import h2ot_core
-from bench.models import plugins
 from bench.records.errors import UsageError
 
 _EPILOG = """examples:
@@ -24,13 +22,17 @@ _EPILOG = """examples:
   python -m bench motion import cmu/ cmu.npz       ASF/AMC and BVH files as a motion file
 """
 
-
 COMMANDS = (
     "count", "run", "figures", "energy", "report", "lift", "evaluate", "train", "accuracy",
     "streaming", "motion", "gate", "regression", "calibrate_gate", "self_check", "peer", "profile",
     "roofline", "runtimes",
 )  # fmt: skip
-"""Modules of this package in the order of the help; each has ``add(commands)``."""
+"""Modules of this package in the order of the help.
+
+Each has ``HELP`` (one line), ``DESCRIPTION``, ``add(parser)``, which adds its options, and
+``run(args)``, which returns the exit status or None for 0. Their options and what they run are
+imported only for the command that is called, so that the help does not wait for PyTorch.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 in part, 2 bad input, 130 interrupted; the gate's commands also 1, 3 and 4, see there.
     """
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments).parse_args(arguments)
+
+    import h2ot_core
+    from bench.models import plugins
+
     try:
         plugins.load_all()
         for name in getattr(args, "plugin", ()):
@@ -59,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(status or 0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, with the options of the one that is called."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure pruning and recovering of pose tokens in video pose transformers.",
@@ -70,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         interrupted="what was measured is stored, the same command goes on from there"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        importlib.import_module(f"bench.cli.{name}").add(commands)
+    names = {module.replace("_", "-"): module for module in COMMANDS}
+    called = next((word for word in arguments if word in names), None)
+    for name, module in names.items():
+        command = importlib.import_module(f"bench.cli.{module}")
+        own = commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION)
+        own.set_defaults(run=command.run)
+        if name == called:
+            command.add(own)
     return parser

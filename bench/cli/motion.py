@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from bench.cli.options import (
-    positive,
-)
+from bench.cli.options import above_zero, positive
+
+HELP = "make motion files for --motion"
+DESCRIPTION = None
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    motion = commands.add_parser("motion", help="make motion files for --motion")
-    actions = motion.add_subparsers(title="commands", required=True, metavar="COMMAND")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     imported = actions.add_parser(
         "import",
         help="from ASF/AMC and BVH files",
@@ -40,7 +39,7 @@ def add(commands: Any) -> None:
         "--fps", type=positive, default=50, help="frames per second to write (50)"
     )
     imported.add_argument(
-        "--source-fps", type=float, default=120.0, help="of AMC files, which do not say (120)"
+        "--source-fps", type=above_zero, default=120.0, help="of AMC files, which do not say (120)"
     )
     imported.add_argument(
         "--test-subjects",
@@ -48,10 +47,10 @@ def add(commands: Any) -> None:
         nargs="+",
         help="subjects of the test split (every fifth)",
     )
-    imported.set_defaults(run=_motion_import)
 
 
-def _motion_import(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """Import; the exit status is 1 if a file could not be read."""
     from bench.data.readers.mocap.convert import import_motion
 
     done = import_motion(

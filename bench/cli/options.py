@@ -1,26 +1,42 @@
-"""What commands share: options, and from options to a case."""
+"""What commands share: options, and the cases that arguments stand for."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h2ot_core
+from bench.models.resolve import MODEL_ARGUMENTS, resolve
 from bench.paper import TABLES
 from bench.records.case import Case
 from bench.records.errors import UsageError
 
+if TYPE_CHECKING:  # with PyTorch, which the help does not wait for
+    from bench.data.windows import MotionSource
+
 STORE = Path("reports/out/records.jsonl")
 OUT = Path("reports/out")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+# --- types of values ---------------------------------------------------------------------------
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of a whole number of at least ``minimum``."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+        return value
+
+    return number
+
+
+positive = at_least(1)
 
 
 def above_zero(text: str) -> float:
@@ -29,6 +45,83 @@ def above_zero(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return value
+
+
+# --- options -----------------------------------------------------------------------------------
+
+
+def add_motion(
+    parser: argparse.ArgumentParser,
+    about: str = "motion file for the input, in the open format; default: generated",
+) -> None:
+    """Add ``--motion``."""
+    parser.add_argument("--motion", metavar="FILE", type=Path, help=about)
+
+
+def add_device(
+    parser: argparse._ActionsContainer, default: str = "cpu", about: str | None = None
+) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", default=default, choices=("cpu", "cuda"), help=about)
+
+
+def add_dtype(parser: argparse.ArgumentParser, choices: Sequence[str] = DTYPES) -> None:
+    """Add ``--dtype``."""
+    parser.add_argument("--dtype", default="float32", choices=choices)
+
+
+def add_threads(
+    parser: argparse.ArgumentParser, about: str = "CPU threads (PyTorch's choice)"
+) -> None:
+    """Add ``--threads``; 0 stands for PyTorch's choice."""
+    parser.add_argument("--threads", type=at_least(0), default=0, help=about)
+
+
+def add_batch(
+    parser: argparse._ActionsContainer,
+    default: int | None = 1,
+    about: str = "clips per forward pass (1)",
+) -> None:
+    """Add ``--batch``."""
+    parser.add_argument("--batch", type=positive, default=default, help=about)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
+    parser.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``."""
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``, ``--report`` and ``--out``; see :func:`finish`."""
+    add_store(parser)
+    parser.add_argument("--report", action="store_true", help="write the report when done")
+    add_out(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser, result: str) -> None:
+    """Add ``--weights`` and ``--untrained``.
+
+    Args:
+        parser: of the command.
+        result: what is worth nothing without weights.
+    """
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path,
+        help="a checkpoint of a published repository, which must fit the model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--untrained", action="store_true", help=f"run without weights; the {result} say nothing"
+    )
+
+
+def add_no_flip(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-flip``."""
+    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +135,12 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 def add_own(parser: argparse.ArgumentParser, title: str) -> None:
     """Add the options of one configuration, under a heading of the help."""
+    import h2ot_core
+
     parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE",
+        "--plugin", action="append", default=[], metavar="FILE",
         help="a file or module that registers hosts or strategies of your own",
-    )
+    )  # fmt: skip
     own = parser.add_argument_group(title)
     own.add_argument("--host", help="such as mixste")
     own.add_argument("--scheme", help=f"one of {', '.join(h2ot_core.SCHEMES)}")
@@ -58,42 +150,36 @@ def add_own(parser: argparse.ArgumentParser, title: str) -> None:
     own.add_argument("--r", type=int, nargs="*", help="frames kept by each stage")
     own.add_argument("--b", type=int, nargs="*", help="block before which each stage acts")
     own.add_argument("--pipeline", help="seq2seq or seq2frame")
-    own.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a further option of h2ot_core.build, such as width=256 or tpc_k=5",
-    )
+    add_option(own, "a further option of h2ot_core.build, such as width=256 or tpc_k=5")
 
 
-OWN = ("host", "scheme", "prune", "recover", "frames", "r", "b", "pipeline")
+def add_option(parser: argparse._ActionsContainer, about: str) -> None:
+    """Add ``--option``."""
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help=about
+    )  # fmt: skip
 
 
-def own_case(args: argparse.Namespace) -> Case | None:
-    """The configuration given on the command line, resolved; None if there is none."""
-    wanted = {name: getattr(args, name) for name in OWN if getattr(args, name) is not None}
-    options = dict(option(text) for text in args.option)
-    if not wanted and not options:
-        return None
-    if args.table:
-        raise UsageError("give either --table or a configuration, not both")
-    from bench.models.resolve import resolve
-
-    return resolve({"host": "mixste", **wanted, **options})
+# --- from arguments to cases and motion --------------------------------------------------------
 
 
-def option(text: str) -> tuple[str, Any]:
-    """Name and value of a NAME=VALUE.
+def model_arguments(
+    args: argparse.Namespace, names: Sequence[str] = MODEL_ARGUMENTS
+) -> dict[str, Any]:
+    """Arguments of ``h2ot_core.build`` on the command line: those of flags, and ``--option``.
 
     Raises:
-        UsageError: if it is none, or the name has a flag of its own.
+        UsageError: if an option is no NAME=VALUE, or has a flag of its own.
     """
-    name, equals, value = text.partition("=")
-    name, value = name.strip(), value.strip()
+    flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return flags | dict(map(_option, args.option))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise UsageError(f"--option takes NAME=VALUE, got {text!r}")
-    if name in OWN:
+    if name in MODEL_ARGUMENTS:
         raise UsageError(f"{name} is no --option; give --{name} {value}")
     for kind in (int, float):
         try:
@@ -103,23 +189,72 @@ def option(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def motion_source(args: argparse.Namespace) -> Any:
+def own_case(args: argparse.Namespace, host: str | None = None) -> Case | None:
+    """The configuration on the command line, resolved; None if there is none.
+
+    Args:
+        args: with the options of :func:`add_own`.
+        host: of the configuration where the command line has none; there always is one then.
+    """
+    arguments = model_arguments(args)
+    if not arguments and host is None:
+        return None
+    if getattr(args, "table", None):
+        raise UsageError("give either --table or a configuration, not both")
+    return resolve({"host": host or "mixste", **arguments})
+
+
+def model_case(args: argparse.Namespace) -> Case:
+    """The configuration on the command line, of MixSTE where no host is named."""
+    case = own_case(args, "mixste")
+    assert case is not None
+    return case
+
+
+def setting(args: argparse.Namespace, motion: MotionSource) -> dict[str, Any]:
+    """Fields of every case that is measured: those that the command has options for."""
+    names = ("batch", "device", "dtype", "threads")
+    return {n: getattr(args, n) for n in names if hasattr(args, n)} | {"motion": motion.name}
+
+
+def in_setting(cases: Iterable[Case], fields: dict[str, Any]) -> tuple[Case, ...]:
+    """Cases with the fields of a setting, each once."""
+    return tuple(replace(case, **fields) for case in dict.fromkeys(cases))
+
+
+def motion_source(args: argparse.Namespace) -> MotionSource:
     """The motion of ``--motion``, or generated motion."""
     from bench.data.windows import MotionSource
 
     return MotionSource.from_file(args.motion) if args.motion else MotionSource.generated()
 
 
+# --- what is left behind -----------------------------------------------------------------------
+
+
 def finish(args: argparse.Namespace) -> None:
-    """Write the report if it is asked for, and say where things are."""
-    if args.report:
+    """Write the report if ``--report`` is set, and print where things are."""
+    if getattr(args, "report", False):
         write_report(args.store, args.out)
     else:
         print(f"records: {args.store}; report: python -m bench report --store {args.store}")
 
 
 def write_report(store: Path, out: Path, **options: Any) -> None:
-    """Write the report of a store, and say where it is."""
+    """Write the report of a store, and print where it is."""
     from reports.build import build
 
     print(f"report: {build(store, out, **options)}")
+
+
+def write_text(file: str | Path, text: str) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        UsageError: if the system refuses.
+    """
+    try:
+        with open(file, "w", newline="", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None

@@ -4,71 +4,35 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-from bench.cli.options import (
-    STORE,
-)
-from bench.records import roofline_bound, session
-from bench.records.case import Case
-from bench.records.errors import UsageError
+from bench.cli import options
+from bench.records import roofline_bound
 from bench.records.record import Record
 from bench.records.units import giga, rounded
-from bench.scenarios.roofline import _bytes, _machine, _take
+
+HELP = "this machine's limits, and how near to them the timed rows are"
+DESCRIPTION = (
+    "Measure the highest rate of arithmetic (a large matrix product) and the memory bandwidth (a "
+    "large copy) of this machine, count the bytes that every timed row of the store moves, and "
+    "report how many times the lower bound each row takes. Without timed rows the machine alone is "
+    "measured. Run it when the machine has nothing else to do; the report shows the same."
+)
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    roofline = commands.add_parser(
-        "roofline",
-        help="this machine's limits, and how near to them the timed rows are",
-        description="Measure the highest rate of arithmetic (a large matrix product) and the "
-        "memory bandwidth (a large copy) of this machine, count the bytes that every timed row "
-        "of the store moves, and tell how many times the lower bound each row takes. Without "
-        "timed rows the machine alone is measured. Run it when the machine has nothing else to "
-        "do; the report shows the same.",
-    )
-    roofline.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
-    roofline.add_argument(
-        "--device", default="cpu", choices=("cpu", "cuda"), help="without timed rows (cpu)"
-    )
-    roofline.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    roofline.add_argument("--threads", type=int, default=0, help="without timed rows")
-    roofline.set_defaults(run=_roofline)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_store(parser)
+    options.add_device(parser, about="without timed rows (cpu)")
+    options.add_dtype(parser)
+    options.add_threads(parser, "without timed rows")
 
 
-def _roofline(args: argparse.Namespace) -> None:
-    import torch
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    from bench.scenarios import roofline
 
-    from bench.records import store
-    from bench.records.environment import environment
-
-    known = store.read(args.store) if args.store.is_file() else []
-    threads = known[-1].environment["threads"] if known else args.threads
-    if threads:
-        torch.set_num_threads(threads)
-    here = environment(torch.get_num_threads())["fingerprint"]
-    if any(r.environment.get("fingerprint") != here for r in known):
-        raise UsageError(
-            f"the records in {args.store} are of other code or another machine, whose limits "
-            "cannot be measured here; measure again with python -m bench run, or name another "
-            "--store"
-        )
-    cases = list(
-        dict.fromkeys(r.case for r in known if r.metric == "latency_s" and r.status == "ok")
-    )
-    alone = Case(host="", frames=0, device=args.device, dtype=args.dtype, threads=args.threads)
-    settings = cases or [alone]
-    if any(case.device == "cuda" for case in settings) and not torch.cuda.is_available():
-        raise UsageError("no CUDA device here; use --device cpu")
-    with session.opened(args.store) as (file, stamp):
-        for case in dict.fromkeys(map(roofline_bound.machine_case, settings)):
-            _machine(case, file, stamp)
-        for case in cases:
-            _take(case, roofline_bound.MOVED, "B", partial(_bytes, case), file, stamp)
-        print(_shown(file.records))
+    found = roofline.run(args.store, device=args.device, dtype=args.dtype, threads=args.threads)
+    print(_shown(found))
     print(f"records: {args.store}")
 
 

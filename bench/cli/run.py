@@ -4,78 +4,61 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import h2ot_core
-from bench.cli.options import (
-    OUT,
-    STORE,
-    above_zero,
-    add_configuration,
-    finish,
-    motion_source,
-    own_case,
-    positive,
-)
+from bench.cli import options
+from bench.cli.options import above_zero, positive
 from bench.paper import TABLES, cases, main_cases
 from bench.records.case import Case
 from bench.records.errors import UsageError
-from bench.timing.sampling import Sampling
+
+if TYPE_CHECKING:
+    from bench.timing.sampling import Sampling
+
+HELP = "measure tables or one configuration"
+DESCRIPTION = (
+    "Measure every row of the tables given (default: all, and the figures), or one configuration "
+    "and its baseline. Latency is sampled in rounds, in fresh processes, each row in turn with its "
+    "baseline, until the 95% interval of the median is narrow enough or the row's share of the "
+    "budget is spent. Every record is on disk as soon as it is measured; the same command resumes "
+    "after an interruption."
+)
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    run = commands.add_parser(
-        "run",
-        help="measure tables or one configuration",
-        description="Measure every row of the tables given (default: all, and the figures), or one "
-        "configuration and its baseline. Latency is taken in rounds, in fresh processes, each row "
-        "in turn with its baseline, until the 95% interval of the median is narrow enough or the "
-        "row's share of the budget is spent. Every record is on disk as soon as it is measured; "
-        "the same command resumes after an interruption.",
-    )
-    add_configuration(run)
-    run.add_argument(
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_configuration(parser)
+    parser.add_argument(
         "--every-strategy", action="store_true", help="all pruners x recoverers on one host"
     )
-    run.add_argument(
+    parser.add_argument(
         "--defaults", action="store_true", help="baseline and default scheme of every host"
     )
-    run.add_argument(
+    parser.add_argument(
         "--batch", type=positive, nargs="+", default=[1], help="clips per forward pass (1)"
     )
-    run.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    run.add_argument("--threads", type=positive, help="CPU threads (PyTorch's choice)")
-    _add_sampling(run)
-    run.add_argument(
+    options.add_device(parser)
+    options.add_dtype(parser)
+    options.add_threads(parser)
+    _add_sampling(parser)
+    parser.add_argument(
         "--training-steps",
         action="store_true",
-        help="take real training steps of Table 3 on a CPU too (minutes each)",
+        help="run real training steps of Table 3 on a CPU too (minutes each)",
     )
-    run.add_argument(
-        "--motion",
-        metavar="FILE",
-        type=Path,
-        help="motion to take the input from, in the open format; default: generated",
-    )
-    run.add_argument(
+    options.add_motion(parser)
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="time only the baseline and the default scheme of each host, and HoT-MixSTE, and "
         "draw no figures; all exact columns are kept",
     )
-    run.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
-    run.add_argument("--report", action="store_true", help="write the report when done")
-    run.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
-    run.set_defaults(run=_run)
+    options.add_report(parser)
 
 
-def _add_sampling(run: argparse.ArgumentParser) -> None:
-    timed = run.add_argument_group("how long latency is sampled")
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    timed = parser.add_argument_group("how long latency is sampled")
     timed.add_argument(
         "--budget", type=above_zero, metavar="MINUTES",
         help="for all timing (13; 2.5 with --quick); every row has a share by its FLOPs",
@@ -89,7 +72,7 @@ def _add_sampling(run: argparse.ArgumentParser) -> None:
         help="likewise of the speed-up (3)",
     )  # fmt: skip
     timed.add_argument(
-        "--rounds", type=positive, help="so many visits per row, whatever width and budget say"
+        "--rounds", type=positive, help="so many rounds per row, whatever width and budget say"
     )
     timed.add_argument(
         "--visit-timeout", type=above_zero, default=300.0, metavar="SECONDS",
@@ -101,6 +84,8 @@ def _add_sampling(run: argparse.ArgumentParser) -> None:
 
 
 def _sampling(args: argparse.Namespace) -> Sampling:
+    from bench.timing.sampling import Sampling
+
     return Sampling(
         rounds=args.rounds,
         width=args.width / 100,
@@ -111,52 +96,44 @@ def _sampling(args: argparse.Namespace) -> Sampling:
     )
 
 
-def _run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Measure."""
     from bench.models.context import Context
-    from bench.scenarios import tables as sweep
+    from bench.scenarios import figures, tables
 
-    motion = motion_source(args)
-    wanted, timed = _cases(args)
+    motion = options.motion_source(args)
+    fields = options.setting(args, motion)
+    counted, timed = _cases(args)
 
-    def settle(found: Sequence[Case]) -> tuple[Case, ...]:
-        """The cases in the setting asked for, each batch size after its baseline."""
+    def settle(found: Iterable[Case]) -> tuple[Case, ...]:
+        """Cases in the setting of the arguments, each batch size after its baseline."""
+        found = list(found)
         return tuple(
-            replace(
-                case,
-                batch=batch,
-                device=args.device,
-                dtype=args.dtype,
-                threads=args.threads or 0,
-                motion=motion.name,
-            )
+            case
             for batch in args.batch
-            for case in dict.fromkeys(found)
+            for case in options.in_setting(found, {**fields, "batch": batch})
         )
 
-    own = own_case(args) is not None
-    whole = not (args.table or args.quick or args.defaults or own)
-    with_memory = wanted if own else cases([3, 4])
-    trained = wanted if own else cases([3])
-    plan = sweep.Plan(
-        exact=settle(wanted),
+    own = options.own_case(args) is not None
+    with_memory = counted if own else cases([3, 4])
+    trained = counted if own else cases([3])
+    training = args.training_steps or args.device == "cuda"
+    plan = tables.Plan(
+        exact=settle(counted),
         timed=settle(timed),
-        trainable=settle([case for case in timed if case in with_memory]),
-        training=settle([case for case in timed if case in trained])
-        if args.training_steps or args.device == "cuda"
-        else (),
+        trainable=settle(case for case in timed if case in with_memory),
+        training=settle(case for case in timed if case in trained) if training else (),
         sampling=_sampling(args),
     )
-    sweep.run(plan, args.store, Context(motion))
-    if whole:
-        from bench.scenarios.figures import take_figures
-
-        take_figures(args.store, Context(motion), threads=args.threads or 0)
-    finish(args)
+    tables.run(plan, args.store, Context(motion))
+    if not (args.table or args.quick or args.defaults or own):
+        figures.run(args.store, Context(motion), threads=args.threads)
+    options.finish(args)
 
 
 def _cases(args: argparse.Namespace) -> tuple[list[Case], list[Case]]:
     """The cases to count, and those to time, the baseline before what is compared with it."""
-    own = own_case(args)
+    own = options.own_case(args)
     if args.every_strategy:
         if own is None:
             raise UsageError("--every-strategy needs a host; give --host")
@@ -178,7 +155,9 @@ def _cases(args: argparse.Namespace) -> tuple[list[Case], list[Case]]:
 
 
 def _every_strategy(baseline: Case, args: argparse.Namespace) -> list[Case]:
-    """The baseline and every pair of strategies that the host takes."""
+    """The baseline and every pair of strategies that the host accepts."""
+    import h2ot_core
+
     found = [baseline]
     for prune in h2ot_core.PRUNERS:
         for recover in ("none", *h2ot_core.RECOVERERS):
@@ -186,10 +165,7 @@ def _every_strategy(baseline: Case, args: argparse.Namespace) -> list[Case]:
             if recover == "none" and (args.pipeline or baseline.pipeline) == "seq2seq":
                 continue
             try:
-                case = own_case(argparse.Namespace(**{**vars(args), **pair}))
+                found.append(options.model_case(argparse.Namespace(**{**vars(args), **pair})))
             except h2ot_core.ConfigError as error:
                 print(f"note: left out {prune} + {recover}: {error}", file=sys.stderr)
-                continue
-            if case is not None:
-                found.append(case)
     return found

@@ -6,26 +6,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.models.build import blank_model
 from bench.records.case import Case
-from h2ot_core import PRUNERS, RECOVERERS
+
+MODEL_ARGUMENTS = ("host", "scheme", "prune", "recover", "frames", "r", "b", "pipeline")
+"""Arguments that decide fields of a case; all others are its options."""
 
 
-def resolve(arguments: Mapping[str, Any]) -> Case:
+def resolve(arguments: Mapping[str, Any], **setting: Any) -> Case:
     """The case that arguments of ``h2ot_core.build`` mean, its schedule and strategies filled in.
 
     Options stay as they are given, so that defaults do not become part of a case's name. A file of
     records knows by ``strategy_options`` which of them the baseline has not.
 
+    Args:
+        arguments: of ``h2ot_core.build``, the host among them.
+        setting: further fields of the case, such as its device.
+
     Raises:
         h2ot_core.ConfigError: for arguments that ``build`` refuses.
     """
+    from bench.models.build import blank_model  # with PyTorch, which the help does not wait for
+    from h2ot_core import PRUNERS, RECOVERERS
+
     config = blank_model(dict(arguments))[0].config
-    named = {"host", "frames", "scheme", "r", "b", "prune", "recover", "pipeline"}
-    options = {name: value for name, value in arguments.items() if name not in named}
+    options = {name: value for name, value in arguments.items() if name not in MODEL_ARGUMENTS}
     case = Case(
         host=config.host, frames=config.frames, prune=config.prune, recover=config.recover,
         r=config.r, b=config.b, pipeline=config.pipeline, options=tuple(sorted(options.items())),
+        **setting,
     )  # fmt: skip
     kinds: list[Any] = [
         registry[name]

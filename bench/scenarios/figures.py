@@ -1,12 +1,11 @@
-"""Take what the paper's figures show, beside the sweep and into the same store."""
+"""Measure what the paper's figures show, into the common store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-
-import torch
 
 from bench.metrics import runner
 from bench.metrics.kept_frames import FIGURES, Figure
@@ -14,7 +13,7 @@ from bench.models.context import Context
 from bench.records import session
 
 
-def take_figures(
+def run(
     path: Path,
     context: Context,
     *,
@@ -27,19 +26,18 @@ def take_figures(
     Args:
         path: of the record file.
         context: gives the motion.
-        threads: CPU threads, 0 for PyTorch's choice; as of the sweep whose store it is, since
-            records of another number of threads are not kept beside it.
-        figures: those to take.
+        threads: CPU threads, 0 for PyTorch's choice; the same as of the other records in the store,
+            which keeps records of one number of threads.
+        figures: those to measure.
         quiet: show no progress.
 
     Raises:
         bench.records.errors.StoreError: if the store cannot be used.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    with session.opened(path) as (store, stamp):
-        for figure in figures.values():
-            cases = [
-                replace(case, motion=context.motion.name, threads=threads) for case in figure.cases
-            ]
-            runner.measure(figure.metric, cases, store, context, stamp, quiet)
+    cases = {
+        name: [replace(case, motion=context.motion.name, threads=threads) for case in figure.cases]
+        for name, figure in figures.items()
+    }
+    with session.opened(path, chain.from_iterable(cases.values())) as (store, stamp):
+        for name, figure in figures.items():
+            runner.measure(figure.metric, cases[name], store, context, stamp, quiet)

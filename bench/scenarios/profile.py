@@ -10,13 +10,18 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import h2ot_core
+from bench.data.windows import MotionSource
+from bench.models import inputs
+from bench.models.build import measured_model
+from bench.records.case import Case
+from bench.records.session import require_device, set_threads
 
 _PRODUCTS = (
     "aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear_pointwise",
     "mkldnn::_convolution_pointwise", "aten::mkldnn_convolution", "aten::_slow_conv2d_forward",
     "aten::cudnn_convolution", "aten::_cdist_forward", "aten::_euclidean_dist",
 )  # fmt: skip
-# By the operator itself or, on a GPU, by that which starts its kernel.
+# Names of operators; on a GPU a kernel counts as the operator that starts it.
 _ATTENTION = (
     "_scaled_dot_product", "_efficient_attention", "_flash_attention", "_cudnn_attention",
     "aten::_softmax",
@@ -26,7 +31,7 @@ _WARMUP = 3
 
 @dataclass(frozen=True)
 class Shares:
-    """Time of an operator itself, without what it calls, as a share of all.
+    """Self time of operators, without what they call, as shares of the total.
 
     Attributes:
         products, attention, rest: sums by kind; they add up to 1.
@@ -48,6 +53,20 @@ def kind_of(operator: str) -> str:
     return "product" if operator in _PRODUCTS else "rest"
 
 
+def run(case: Case, motion: MotionSource, *, passes: int = 5) -> Shares:
+    """Profile a case on real motion, with weights drawn by the rule of ``bench.models.inputs``.
+
+    Raises:
+        bench.records.errors.UsageError: if the device is not there, or the motion is too short.
+    """
+    require_device(case.device)
+    set_threads(case.threads)
+    model = measured_model(case, weights="rule")
+    batches = inputs.inputs(model, motion, case.batch)
+    x = next(value for name, value in sorted(batches.items()) if name != "noise")
+    return shares(model, x.to(case.device), passes=passes)
+
+
 def shares(model: h2ot_core.Hourglass, x: Tensor, *, passes: int = 5) -> Shares:
     """Profile forward passes.
 
@@ -61,15 +80,15 @@ def shares(model: h2ot_core.Hourglass, x: Tensor, *, passes: int = 5) -> Shares:
     with torch.inference_mode():
         for _ in range(_WARMUP):
             model(x)
-        with profile(activities=activities, acc_events=True) as taken:
+        with profile(activities=activities, acc_events=True) as profiled:
             for _ in range(passes):
                 model(x)
     spent: Counter[str] = Counter()
-    for event in taken.key_averages():
+    for event in profiled.key_averages():
         if event.device_type.name != "CPU":
             continue  # a kernel, whose time is that of the operator that started it
         if on_cuda and "::" not in event.key:
-            continue  # the driver's own doings
+            continue  # work of the driver
         us = event.self_device_time_total if on_cuda else event.self_cpu_time_total
         spent[event.key] += us
     total = sum(spent.values())

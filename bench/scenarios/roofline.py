@@ -16,9 +16,11 @@ what passes between them, can come below it where memory rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,9 +31,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.models.build import blank_model
 from bench.records import roofline_bound
 from bench.records.case import Case
+from bench.records.environment import environment
+from bench.records.errors import UsageError
 from bench.records.record import Record
+from bench.records.session import opened, require_device, set_threads
 from bench.records.status import excuse
-from bench.records.store import Store
+from bench.records.store import read
 from bench.timing.clock import trial
 from h2ot_core import fused
 
@@ -46,7 +51,7 @@ _PICKING = {aten.gather, aten.index, aten.index_select, aten.take_along_dim, ate
 def peak_flops(device: str, dtype: str, *, side: int | None = None) -> list[float]:
     """Rates of a large square matrix product, in FLOP/s; one per repetition, the best counts.
 
-    Taken by PyTorch's own product and, where it is another, by that of the models' linear layers.
+    Measured with PyTorch's own product and, where it differs, that of the models' linear layers.
 
     Args:
         device: "cpu" or "cuda".
@@ -109,7 +114,7 @@ def traffic(model: nn.Module, x: Tensor) -> Traffic:
     """
     own = [*model.parameters(), *model.buffers()]
     meter = _Meter({_storage(tensor) for tensor in own})
-    with torch.no_grad(), _Whole(meter), _Each(meter):
+    with torch.no_grad(), _LayerMode(meter), _OperatorMode(meter):
         model(x)
     return meter.found
 
@@ -129,7 +134,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _size(tensor: Tensor) -> int:
-    """Bytes that differ: what is broadcast is there once."""
+    """Bytes in memory: a broadcast axis is stored once."""
     axes = zip(tensor.shape, tensor.stride(), strict=True)
     return math.prod(n for n, step in axes if step) * tensor.element_size() if tensor.numel() else 0
 
@@ -170,8 +175,8 @@ class _Meter:
         self.found.activations += sum(_size(tensor) for tensor in _tensors(written))
 
 
-class _Whole(TorchFunctionMode):
-    """Sees linear layers and fused attention before they are taken apart."""
+class _LayerMode(TorchFunctionMode):
+    """Counts linear layers and fused attention as one operator each."""
 
     def __init__(self, meter: _Meter) -> None:
         super().__init__()
@@ -190,8 +195,8 @@ class _Whole(TorchFunctionMode):
         return out
 
 
-class _Each(TorchDispatchMode):
-    """Sees every other operator."""
+class _OperatorMode(TorchDispatchMode):
+    """Counts every other operator."""
 
     def __init__(self, meter: _Meter) -> None:
         super().__init__()
@@ -217,46 +222,72 @@ class _Each(TorchDispatchMode):
         return out
 
 
-def _machine(case: Case, file: Store, stamp: Mapping[str, Any]) -> None:
+def run(
+    path: Path, *, device: str = "cpu", dtype: str = "float32", threads: int = 0
+) -> list[Record]:
+    """Measure what the store at ``path`` lacks: rates of the machine, bytes of every timed case.
 
-    def rate(found: list[float]) -> dict[str, Any]:
-        return {"values": tuple(found), "protocol": {"best": "of all repetitions counts"}}
+    Args:
+        path: of the record file; the machine is measured in the settings of its timed cases.
+        device, dtype, threads: to measure the machine in where nothing is timed.
 
-    _take(
-        case,
-        roofline_bound.FLOPS,
-        "flop/s",
-        lambda: rate(peak_flops(case.device, case.dtype)),
-        file,
-        stamp,
-    )
-    _take(case, roofline_bound.BANDWIDTH, "B/s", lambda: rate(bandwidth(case.device)), file, stamp)
+    Returns:
+        All records of the store.
+
+    Raises:
+        bench.records.errors.StoreError: if the store cannot be used.
+        bench.records.errors.UsageError: if its records are of other code or another machine, or
+            the device is not there.
+    """
+    known = read(path) if path.is_file() else []
+    set_threads(known[-1].environment["threads"] if known else threads)
+    here = environment(torch.get_num_threads())["fingerprint"]
+    if any(r.environment.get("fingerprint") != here for r in known):
+        raise UsageError(
+            f"the records in {path} are of other code or another machine, whose limits cannot be "
+            "measured here; measure again with python -m bench run, or name another --store"
+        )
+    timed = [r.case for r in known if r.metric == "latency_s" and r.status == "ok"]
+    alone = Case(host="", frames=0, device=device, dtype=dtype, threads=threads)
+    machines = dict.fromkeys(map(roofline_bound.machine_case, timed or [alone]))
+    for machine in machines:
+        require_device(machine.device)
+    with opened(path) as (store, stamp):
+
+        def measure(case: Case, metric: str, unit: str, read: Callable[[], dict[str, Any]]) -> None:
+            """Store one metric of a case, or why there is none, unless it is there."""
+            if (case, metric, "", 0) in store:
+                return
+            try:
+                values = read()
+            except Exception as error:  # such as a dtype without a product here; the others go on
+                values = {"values": (), **excuse(error)}
+            store.append([Record(case=case, metric=metric, unit=unit, **values, **stamp)])
+
+        for machine in machines:
+            flops, copied = partial(_flops, machine), partial(_bandwidth, machine)
+            measure(machine, roofline_bound.FLOPS, "flop/s", flops)
+            measure(machine, roofline_bound.BANDWIDTH, "B/s", copied)
+        for case in dict.fromkeys(timed):
+            measure(case, roofline_bound.MOVED, "B", partial(_bytes, case))
+        return store.records
+
+
+_BEST = {"best": "of all repetitions counts"}
+
+
+def _flops(case: Case) -> dict[str, Any]:
+    return {"values": tuple(peak_flops(case.device, case.dtype)), "protocol": _BEST}
+
+
+def _bandwidth(case: Case) -> dict[str, Any]:
+    return {"values": tuple(bandwidth(case.device)), "protocol": _BEST}
 
 
 def _bytes(case: Case) -> dict[str, Any]:
-
     moved = case_traffic(case)
     return {
         "values": (moved.parameters, moved.activations),
         "labels": ("parameters", "activations"),
         "protocol": {"batch": case.batch, "counted": "inputs and outputs of every operator once"},
     }
-
-
-def _take(
-    case: Case,
-    metric: str,
-    unit: str,
-    measure: Callable[[], dict[str, Any]],
-    file: Store,
-    stamp: Mapping[str, Any],
-) -> None:
-    """Store one metric of a case, or why there is none, unless it is there."""
-
-    if (case, metric, "", 0) in file:
-        return
-    try:
-        found = measure()
-    except Exception as error:  # such as a dtype without a product here; the others go on
-        found = {"values": (), **excuse(error)}
-    file.append([Record(case=case, metric=metric, unit=unit, **found, **stamp)])

@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.data.windows import MotionSource
 from bench.models.build import measured_model
 from bench.records.case import Case
+from bench.records.session import require_device
 from bench.scenarios import self_check_memory
 from bench.timing import clock, interleaved
 from bench.timing.sampling import Sampling
@@ -24,21 +25,21 @@ from bench.workers import isolated
 
 MOTION_FRAMES = 162
 _ROUNDS = 60  # at least, and always an even number
-_PATIENCE_S = 15.0  # to make a noisy property clear
+_TIMEOUT_S = 15.0  # to make a noisy property clear
 _IDLE_S = 3.0
 _DRIFT = 0.1
-_BREATH_S = 0.02  # who never rests is interrupted when others want to run
+_REST_S = 0.02  # a process that never sleeps is preempted
 
 PASS, FAIL, UNCLEAR, SKIPPED = "pass", "FAIL", "unclear", "skipped"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one property.
+    """The result for one property.
 
     Attributes:
         name: of the property.
-        found: as text.
+        found: the deviation, as text.
         limit: what is allowed, as text.
         verdict: "pass", "FAIL", "unclear" (the machine is too noisy to say) or "skipped".
     """
@@ -49,16 +50,20 @@ class Check:
     verdict: str
 
 
-def run(device: str, say: Callable[[str], None]) -> list[Check]:
-    """Take all checks, about a minute.
+def run(device: str, log: Callable[[str], None]) -> list[Check]:
+    """Run all checks, about a minute.
 
     Args:
         device: "cpu" or "cuda".
-        say: told what is being checked.
+        log: called with what is being checked.
+
+    Raises:
+        bench.records.errors.UsageError: if the device is not there.
     """
+    require_device(device)
     found: list[Check] = []
     for check in (kernel_of_known_length, stages, probe_cost, drift, idle_workers, memory):
-        say((check.__doc__ or "").splitlines()[0].rstrip("."))
+        log((check.__doc__ or "").splitlines()[0].rstrip("."))
         found += check(device)
     return found
 
@@ -88,8 +93,8 @@ def judged(name: str, known: Estimate, limit: float) -> Check:
 def _settled(
     name: str, limit: float, rounds: Callable[[], object], known: Callable[[], Estimate]
 ) -> Check:
-    """Take rounds until a property is clear, or there have been enough."""
-    end = clock.now() + _PATIENCE_S
+    """Run rounds until the verdict is clear or the time is up."""
+    end = clock.now() + _TIMEOUT_S
     while True:
         rounds()
         check = judged(name, known(), limit)
@@ -108,7 +113,7 @@ def kernel_of_known_length(device: str) -> Iterator[Check]:
 
 
 class _Known(torch.nn.Module):
-    """Looks like a model to the clock; its stages have known lengths, in seconds."""
+    """Has the interface of a model; its stages last known times, in seconds."""
 
     def __init__(self, prune_s: float, recover_s: float, rest_s: float) -> None:
         super().__init__()
@@ -134,7 +139,7 @@ def stages(device: str) -> Iterator[Check]:
 
     def rounds() -> None:
         for _ in range(_ROUNDS):
-            clock.pause(_BREATH_S)
+            clock.pause(_REST_S)
             samples.append(clock.time_forward(model, x))
 
     def over_known(name: str) -> Estimate:
@@ -185,7 +190,7 @@ def probe_cost(device: str) -> Iterator[Check]:
 def drift(device: str) -> Iterator[Check]:
     """Work of known lengths on a clock that drifts by a tenth, in turn."""
     lengths = (0.004, 0.002)
-    taken: tuple[list[float], list[float]] = ([], [])
+    samples: tuple[list[float], list[float]] = ([], [])
     cpu = torch.device("cpu")
 
     def rounds() -> None:
@@ -193,12 +198,12 @@ def drift(device: str) -> Iterator[Check]:
             for place, side in enumerate((0, 1) if turn % 2 == 0 else (1, 0)):
                 slow = 1 + _DRIFT * (2 * turn + place) / (2 * _ROUNDS - 1)
                 work = partial(clock.spin, lengths[side] * slow)
-                # Over the known ratio, so that it should be 1.
-                taken[side].append(clock.time_call(work, cpu) / lengths[side])
+                # Divided by the known length, so that the ratio should be 1.
+                samples[side].append(clock.time_call(work, cpu) / lengths[side])
 
     yield _settled(
         "ratio under 10% drift, timed over known", 0.005, rounds,
-        lambda: interleaved_ratio(*taken),
+        lambda: interleaved_ratio(*samples),
     )  # fmt: skip
 
 
@@ -233,16 +238,16 @@ def _cpu_s(worker: interleaved.Process) -> float:
 
 
 def memory(device: str) -> Iterator[Check]:
-    """A planted allocation of 1 GiB, read as the memory metrics do."""
+    """An allocation of 1 GiB, read as the memory metrics do."""
     # On a GPU the host's reading is checked too.
     for where in dict.fromkeys(("cpu", device)):
-        taken = isolated.call(
+        reading = isolated.call(
             "bench.scenarios.self_check_memory", Case(host="mixste", frames=27, device=where)
         )
-        if where == "cpu" and not taken["reset"]:
+        if where == "cpu" and not reading["reset"]:
             yield Check("1 GiB, process", "peaks cannot be reset here", "2%", SKIPPED)
             continue
-        for name, grown in taken["grown"].items():
+        for name, grown in reading["grown"].items():
             off = grown / self_check_memory.BYTES - 1
             verdict = PASS if abs(off) < 0.02 else FAIL
             yield Check(f"1 GiB, {name}", f"{100 * off:+.2f}%", "2%", verdict)

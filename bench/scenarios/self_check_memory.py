@@ -12,19 +12,19 @@ BYTES = 2**30
 
 
 def worker(case: Case) -> dict[str, Any]:
-    """Reading to the bytes by which it grew; those of CUDA only on that device."""
+    """By how many bytes each reading grew; those of CUDA only on that device."""
     import torch
 
     from bench.timing import clock
 
     device = torch.device(case.device)
-    torch.ones(1, device=device)  # what the first tensor brings with it is not planted
+    torch.ones(1, device=device)  # what the first tensor allocates besides is not counted
     reset = memory.forget_peak()
     before = _readings(device)
-    planted = torch.ones(BYTES // 4, dtype=torch.float32, device=device)
+    allocation = torch.ones(BYTES // 4, dtype=torch.float32, device=device)
     clock.synchronise(device)
     after = _readings(device)
-    assert planted.nbytes == BYTES
+    assert allocation.nbytes == BYTES
     return {"reset": reset, "grown": {name: after[name] - before[name] for name in before}}
 
 

@@ -30,26 +30,26 @@ class Run:
     dropped: int = 0
     passes: int = 0
 
-    def take(self, told: Sequence[tuple[int, Tensor]], newest: int, names: Sequence[int],
-             latency: float, deadline: float) -> None:  # fmt: skip
-        """Count the poses of one push; ``names`` are the video's numbers of the frames pushed."""
-        if not told:
+    def add(self, poses: Sequence[tuple[int, Tensor]], newest: int, numbers: Sequence[int],
+            latency: float, deadline: float) -> None:  # fmt: skip
+        """Count the poses of one push; ``numbers`` are those of the pushed frames in the video."""
+        if not poses:
             return
         self.passes += 1
-        self.due += len(told)
-        self.late += len(told) if latency > deadline else 0
-        self.latencies_s += [latency] * len(told)
-        self.delays += [newest - names[index] for index, _ in told]
+        self.due += len(poses)
+        self.late += len(poses) if latency > deadline else 0
+        self.latencies_s += [latency] * len(poses)
+        self.delays += [newest - numbers[index] for index, _ in poses]
 
 
 def unpaced(
     stream: h2ot_core.Stream, frames: Tensor, device: torch.device, *, seconds: float
 ) -> Run:
-    """Push frame after frame until so much time is spent, and two windows at least are lifted.
+    """Push frames until the time is spent and at least two windows are lifted.
 
     Args:
-        stream: takes the frames, new or finished.
-        frames: (T, J, C_in), normalised, on the CPU; taken again from the start at the end.
+        stream: new or finished.
+        frames: (T, J, C_in), normalised, on the CPU; repeated from the start at the end.
         device: that the stream computes on.
         seconds: of pushing.
     """
@@ -57,9 +57,9 @@ def unpaced(
     spent, number = 0.0, 0
     while run.passes < 2 or spent < seconds:
         frame = frames[number % len(frames)]
-        told, took = _pushed(stream, frame, device)
-        spent += took
-        run.take(told, number, range(number + 1), took, float("inf"))
+        poses, elapsed = _push(stream, frame, device)
+        spent += elapsed
+        run.add(poses, number, range(number + 1), elapsed, float("inf"))
         number += 1
     return run
 
@@ -85,18 +85,18 @@ def paced(
     """
     run = Run([], [])
     room = queue_frames(stream.hop, fps)
-    names = list(range(stream.delay))
-    for number in names:
+    numbers = list(range(stream.delay))
+    for number in numbers:
         stream.push(frames[number % len(frames)])
     count = max(round(seconds * fps), stream.hop)
     begin, done, k = clock.now(), 0.0, 0
     while k < count and done < count / fps:
         clock.wait_until(begin + k / fps)
         number = stream.delay + k
-        told, _ = _pushed(stream, frames[number % len(frames)], device)
+        poses, _ = _push(stream, frames[number % len(frames)], device)
         done = clock.now() - begin
-        names.append(number)
-        run.take(told, number, names, done - k / fps, stream.hop / fps)
+        numbers.append(number)
+        run.add(poses, number, numbers, done - k / fps, stream.hop / fps)
         newest = min(int(done * fps), count - 1)
         skipped = max(0, newest - k - room)
         run.dropped += skipped
@@ -112,10 +112,10 @@ def queue_frames(hop: int, fps: float) -> int:
     return max(hop, round(fps))
 
 
-def _pushed(
+def _push(
     stream: h2ot_core.Stream, frame: Tensor, device: torch.device
 ) -> tuple[list[tuple[int, Tensor]], float]:
-    """What a push gave, and its wall time in seconds."""
-    told: list[tuple[int, Tensor]] = []
-    took = clock.time_call(lambda: told.extend(stream.push(frame)), device)
-    return told, took
+    """The poses that a push returned, and its wall time in seconds."""
+    poses: list[tuple[int, Tensor]] = []
+    elapsed = clock.time_call(lambda: poses.extend(stream.push(frame)), device)
+    return poses, elapsed

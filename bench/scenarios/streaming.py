@@ -21,8 +21,9 @@ from torch import Tensor
 import h2ot_core
 from bench.data.windows import MotionSource, View
 from bench.metrics.base import excuse
-from bench.models.build import blank_model, measured_model
+from bench.models.build import measured_model
 from bench.models.context import Context
+from bench.models.resolve import resolve
 from bench.records import session
 from bench.records.case import Case
 from bench.records.errors import UsageError
@@ -73,7 +74,7 @@ class Plan:
         paced: whether there is a paced run beside the unpaced one.
         seconds: of video that a row is fed per round, paced; the unpaced run of a round ends after
             half that time. More where the windows need more.
-        rounds: visits per row, forwards and backwards through the rows by turns.
+        rounds: of all rows, forwards and backwards by turns.
     """
 
     rows: tuple[Row, ...]
@@ -121,7 +122,7 @@ def default_rows(
 
 
 def rows_of(cases: Sequence[Case], hops: Sequence[int] | None = None) -> list[Row]:
-    """Configurations of one's own in every kind of stream of their pipeline; hops as above."""
+    """Given configurations in every kind of stream of their pipeline; hops as above."""
     found: list[Row] = []
     for case in dict.fromkeys(cases):
         if case.pipeline == "seq2frame":
@@ -149,16 +150,10 @@ def _pipelines(host: str, sizes: Mapping[str, Any]) -> list[str]:
 
 
 def _case(host: str, scheme: str, pipeline: str, sizes: Mapping[str, Any]) -> Case:
-    arguments = {"host": host, "scheme": scheme, "pipeline": pipeline, **sizes}
-    config = blank_model(arguments)[0].config
-    options = tuple(sorted((k, v) for k, v in sizes.items() if k != "frames"))
-    return Case(
-        host=host, frames=config.frames, prune=config.prune, recover=config.recover, r=config.r,
-        b=config.b, pipeline=pipeline, options=options,
-    )  # fmt: skip
+    return resolve({"host": host, "scheme": scheme, "pipeline": pipeline, **sizes})
 
 
-def take_streams(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> None:
+def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> None:
     """Measure what the store at ``path`` lacks; can be interrupted at any time and called again.
 
     Raises:
@@ -168,24 +163,21 @@ def take_streams(plan: Plan, path: Path, context: Context, *, quiet: bool = Fals
     devices = {(row.case.device, row.case.threads) for row in plan.rows}
     if len(devices) != 1:
         raise UsageError(f"rows of one table must share device and threads, got {devices}")
-    device, threads = devices.pop()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device here; use --device cpu")
-    if threads:
-        torch.set_num_threads(threads)
+    device, _ = devices.pop()
+    session.require_device(device)
     video = _Video(context.motion)
     models: dict[Case, h2ot_core.Hourglass] = {}
-    with session.opened(path) as (store, stamp):
-        todo = [visit for visit in _visits(plan) if visit.missing(store)]
+    with session.opened(path, [row.case for row in plan.rows]) as (store, stamp):
+        todo = [trial for trial in _trials(plan) if trial.missing(store)]
         with session.progress("streams", len(todo), quiet) as tick:
-            for visit in todo:
-                if not visit.given_up(store.records):
-                    store.append(visit.records(models, video, plan, stamp))
-                tick(visit.row.label)
+            for trial in todo:
+                if not trial.given_up(store.records):
+                    store.append(trial.records(models, video, plan, stamp))
+                tick(trial.row.label)
 
 
 @dataclass(frozen=True)
-class _Visit:
+class _Trial:
     """One row in one round, at one pace; ``fps`` None is unpaced."""
 
     row: Row
@@ -197,8 +189,9 @@ class _Visit:
         return self.row.group(self.fps)
 
     def missing(self, store: Store) -> bool:
-        own = ((self.row.case, metric, self.group, self.part) for metric in self.metrics())
-        return any(identity not in store for identity in own)
+        return any(
+            (self.row.case, metric, self.group, self.part) not in store for metric in self.metrics()
+        )
 
     def metrics(self) -> list[str]:
         """Nothing can be late where the next frame waits."""
@@ -214,14 +207,16 @@ class _Visit:
         self, models: dict[Case, h2ot_core.Hourglass], video: _Video, plan: Plan,
         stamp: Mapping[str, Any],
     ) -> list[Record]:  # fmt: skip
-        """Measure, or say why not."""
+        """Measure, or state why not."""
         own = {"case": self.row.case, "group": self.group, "part": self.part, **stamp}
         try:
             frames = video.frames(self.row.case)
             stream, run = self._run(models, frames, plan)
         except UsageError:  # the input's fault, so no row can be measured
             raise
-        except Exception as error:  # whatever it is, the others go on and the row says why
+        except (
+            Exception
+        ) as error:  # whatever it is, the others go on and the records have the reason
             models.pop(self.row.case, None)
             return [
                 Record(metric=m, unit=READINGS[m], values=(), **excuse(error), **own)
@@ -276,13 +271,13 @@ class _Visit:
         return stream, paced(stream, frames, device, fps=self.fps, seconds=plan.seconds)
 
 
-def _visits(plan: Plan) -> Iterator[_Visit]:
+def _trials(plan: Plan) -> Iterator[_Trial]:
     """In measuring order: forwards and backwards by turns, unpaced before paced."""
     for part in range(plan.rounds):
         for row in plan.rows if part % 2 == 0 else reversed(plan.rows):
-            yield _Visit(row, part, None)
+            yield _Trial(row, part, None)
             if plan.paced:
-                yield _Visit(row, part, plan.fps)
+                yield _Trial(row, part, plan.fps)
 
 
 class _Video:
@@ -317,13 +312,6 @@ class _Video:
         return torch.cat([x, x.new_ones(*x.shape[:-1], channels - x.shape[-1])], dim=-1)
 
 
-def settled(
-    rows: Sequence[Row], *, motion: str, device: str = "cpu", dtype: str = "float32",
-    threads: int = 0,
-) -> tuple[Row, ...]:  # fmt: skip
-    """The rows in the setting asked for, each once."""
-    found = []
-    for row in rows:
-        case = replace(row.case, motion=motion, device=device, dtype=dtype, threads=threads)
-        found.append(replace(row, case=case))
-    return tuple(dict.fromkeys(found))
+def settled(rows: Sequence[Row], **setting: Any) -> tuple[Row, ...]:
+    """The rows with fields of their cases replaced, such as motion and device; each once."""
+    return tuple(dict.fromkeys(replace(r, case=replace(r.case, **setting)) for r in rows))

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.metrics import METRICS, runner
 from bench.models.context import Context
 from bench.records.case import Case
@@ -23,10 +21,10 @@ class Plan:
     """What to measure of which cases.
 
     Attributes:
-        exact: cases whose parameters, FLOPs and frame noise are taken.
-        timed: cases whose latency and inference memory are taken, the baselines among them.
+        exact: cases whose parameters, FLOPs and frame noise are measured.
+        timed: cases whose latency and inference memory are measured, the baselines among them.
         trainable: cases whose training memory is estimated.
-        training: cases whose training steps are really taken.
+        training: cases whose training steps are run and timed.
         sampling: how long latency is sampled.
     """
 
@@ -44,16 +42,13 @@ def run(plan: Plan, path: Path, context: Context, *, quiet: bool = False) -> Non
         bench.records.errors.StoreError: if the store cannot be used.
         bench.records.errors.UsageError: if the device is not there.
     """
-    threads = {case.threads for case in (*plan.exact, *plan.timed)} - {0}
-    if len(threads) == 1:
-        torch.set_num_threads(threads.pop())
-    with opened(path) as (store, stamp):
+    with opened(path, (*plan.exact, *plan.timed)) as (store, stamp):
         for metric in METRICS.values():
             runner.measure(metric, getattr(plan, metric.of), store, context, stamp, quiet)
-        take_latency(plan.timed, plan.sampling, store, context, stamp, quiet)
+        measure_latency(plan.timed, plan.sampling, store, context, stamp, quiet)
 
 
-def take_latency(
+def measure_latency(
     cases: Sequence[Case],
     sampling: Sampling,
     store: Store,
@@ -61,7 +56,7 @@ def take_latency(
     stamp: dict[str, Any],
     quiet: bool,
 ) -> None:
-    """Sample the latency that the store lacks, and show how far it is.
+    """Sample the latency that the store lacks, with a progress line.
 
     Raises:
         bench.records.errors.UsageError: if the device is not there.

@@ -1,1 +1,1 @@
-"""Training: recipes, what feeds them, the loop, and the elastic trunk."""
+"""Training: recipes, batches, the loop, and the elastic supernet (the trunk)."""

@@ -1,4 +1,4 @@
-"""What a training is fed with: any step's batch, made from the seed and the step alone."""
+"""Training batches: the batch of any step, from the seed and the step alone."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class Batch:
     Attributes:
         x: (B, F, J, C_in) float32, network input.
         y: (B, F, J, 3) float32, target in the unit of training.
-        member: further arguments of the model's forward (a trunk's member); empty for a model.
+        subnet: further arguments of the model's forward (a supernet's configuration); empty for a
+            model.
     """
 
     x: Tensor
     y: Tensor
-    member: Mapping[str, Any] = field(default_factory=dict)
+    subnet: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Feed(Protocol):
@@ -44,11 +45,11 @@ class Feed(Protocol):
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What is learned from, for the model card."""
+        """The training data, for the model card."""
         ...
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
-        """The windows of a step that belong to one of `parts` equal shares."""
+        """The windows of a step that belong to share `part` of `parts` equal ones."""
         ...
 
 
@@ -201,7 +202,7 @@ class ViewFeed:
 
 
 def seed_of(*key: object) -> int:
-    """A seed that belongs to a key."""
+    """A seed derived from a key."""
     return (
         int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "little") >> 1
     )

@@ -1,4 +1,4 @@
-"""The elastic trunk: what it is, what it is fed with, and how it is trained."""
+"""The elastic supernet (the trunk): its sizes, its training data and its two trainings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from h2ot_core.elastic import Elastic
 
 SIZES: Mapping[str, int] = {"frames": 243, "width": 64, "heads": 4, "depth": 8}
 LADDER = ((0.45, 3, 48), (0.6, 27, 12))
-"""Up to which share of all steps only windows of so many frames are shown, so many a step.
+"""Share of all steps, F, windows: up to that share, each step has so many windows of F frames.
 
-Frames next to one another say little that is new, so what a pose is comes fastest from many short
-windows.
+Neighbouring frames are nearly equal, so poses are learned fastest from many short windows.
 """
 
 FRAMES_PER_STEP = 486
@@ -49,7 +48,7 @@ STEPS_PER_EPOCH = 100
 
 RECOVERING = replace(RECIPE, name="trunk-recovering", rate=1e-3, warmup=20, epochs=20)
 """A second training of all weights, from planted positions on (see ``bench.train.positions``), in
-which TRA is learned along; without them TRA does not learn which frame each token stands for."""
+which TRA is trained too; without them TRA does not learn which frame each token stands for."""
 
 _GENERATED_SEEDS = range(100, 106)
 _SHORT = 27
@@ -62,7 +61,7 @@ _WATCHED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def members() -> list[dict[str, Any]]:
+def subnets() -> list[dict[str, Any]]:
     """Arguments of every configuration in the paper's Tables 2, 4 and 5, each once."""
     found: dict[str, dict[str, Any]] = {}
     for number in (2, 4, 5):
@@ -76,8 +75,8 @@ def members() -> list[dict[str, Any]]:
 
 
 @dataclass(eq=False)
-class TrunkFeed:
-    """Batches of one member each: short windows first, then everything the tables hold.
+class SupernetFeed:
+    """Batches of one subnet each: short windows first, then every configuration of the tables.
 
     First come the windows of :data:`LADDER`, without pruning. Then each step draws: the full
     baseline (1/6), one of the tables' shorter windows (1/6), another of the tables'
@@ -92,7 +91,7 @@ class TrunkFeed:
         total: steps of the whole training.
         recovering: in every other step draw a configuration with TRA, and twice as many windows.
         seed: of everything drawn.
-        about: what the clips are, for the model card.
+        about: the clips, for the model card.
     """
 
     recorded: Sequence[Clip]
@@ -107,7 +106,7 @@ class TrunkFeed:
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What is learned from."""
+        """The training data, for the model card."""
         return {
             **self.about,
             "detector": self.noise.tag,
@@ -127,8 +126,8 @@ class TrunkFeed:
         return found
 
     @cached_property
-    def _members(self) -> dict[str, list[dict[str, Any]]]:
-        everything = members()
+    def _subnets(self) -> dict[str, list[dict[str, Any]]]:
+        everything = subnets()
         plain = [m for m in everything if m["prune"] == "none"]
         longest = SIZES["frames"]
         return {
@@ -142,30 +141,30 @@ class TrunkFeed:
     def batch(self, step: int, part: int, parts: int) -> Batch:
         """As in :class:`bench.train.batches.Feed`."""
         shared = np.random.Generator(np.random.PCG64(seed_of(self.seed, "member", step)))
-        member, count = self._member(shared, step)
+        subnet, count = self._subnet(shared, step)
         slow = int(shared.integers(2, 5)) if shared.random() < 0.1 else 0
-        frames = member.get("frames", SIZES["frames"])
+        frames = subnet.get("frames", SIZES["frames"])
         count = max(1, count // parts)
         rng = np.random.Generator(np.random.PCG64(seed_of(self.seed, "windows", step, part)))
         made = count if slow else int(rng.binomial(count, 0.25))
         drawn = [(slow or 1, made), (0, count - made)]
         pairs = [self._sources[d].draw(rng, frames, n) for d, n in drawn if n]
         x, y = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        return Batch(torch.from_numpy(x), torch.from_numpy(y), member)
+        return Batch(torch.from_numpy(x), torch.from_numpy(y), subnet)
 
-    def _member(self, rng: np.random.Generator, step: int) -> tuple[dict[str, Any], int]:
-        """The configuration of a step, and how many windows it is shown."""
+    def _subnet(self, rng: np.random.Generator, step: int) -> tuple[dict[str, Any], int]:
+        """The configuration of a step, and its number of windows."""
         for share, frames, count in self.ladder:
             if step < share * self.total:
                 return {"scheme": "none", "frames": frames}, count
         if self.recovering and step % 2:
-            choices = self._members["recovered"]
-            member = choices[int(rng.integers(len(choices)))]
-            return member, 2 * FRAMES_PER_STEP // SIZES["frames"]
+            choices = self._subnets["recovered"]
+            subnet = choices[int(rng.integers(len(choices)))]
+            return subnet, 2 * FRAMES_PER_STEP // SIZES["frames"]
         kinds = ("full", "shorter", "pruned", "pruned", "pruned", "short")
-        choices = self._members[kinds[int(rng.integers(len(kinds)))]]
-        member = choices[int(rng.integers(len(choices)))]
-        return member, FRAMES_PER_STEP // member.get("frames", SIZES["frames"])
+        choices = self._subnets[kinds[int(rng.integers(len(kinds)))]]
+        subnet = choices[int(rng.integers(len(choices)))]
+        return subnet, FRAMES_PER_STEP // subnet.get("frames", SIZES["frames"])
 
 
 def _slower(clip: Clip, step: int) -> Clip:
@@ -173,7 +172,7 @@ def _slower(clip: Clip, step: int) -> Clip:
 
 
 def training_clips(motion: Path | None) -> tuple[list[Clip], list[Clip], list[Clip], str]:
-    """Motion for the trunk: to learn from (recorded, generated), to validate on, and its name."""
+    """Clips for the supernet: recorded and generated for training, those for validation, a name."""
     made = [clip for seed in _GENERATED_SEEDS for clip in generate(seed=seed, split="train")]
     made = [replace(clip, name=f"{clip.name}/{i}") for i, clip in enumerate(made)]
     if motion is None:
@@ -188,7 +187,7 @@ def training_clips(motion: Path | None) -> tuple[list[Clip], list[Clip], list[Cl
 
 
 class Watch:
-    """Measures the trunk on fixed windows of clips that it does not learn from."""
+    """Measures the supernet on fixed windows of validation clips."""
 
     def __init__(self, clips: Sequence[Clip], noise: DetectorNoise) -> None:
         rng = np.random.Generator(np.random.PCG64(seed_of("watch")))
@@ -197,12 +196,12 @@ class Watch:
         self._x, self._y = torch.from_numpy(x), torch.from_numpy(y)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Mean joint error in millimetres of a few members."""
+        """Mean joint error in millimetres of a few subnets."""
         device = next(model.parameters()).device
         measured = {}
-        for name, member in _WATCHED.items():
+        for name, subnet in _WATCHED.items():
             errors = [
-                (model(x.to(device), **member).float().cpu() - y).norm(dim=-1)
+                (model(x.to(device), **subnet).float().cpu() - y).norm(dim=-1)
                 for x, y in zip(self._x.split(8), self._y.split(8), strict=True)
             ]
             measured[name] = float(torch.cat(errors).mean() * 1000)
@@ -218,11 +217,11 @@ def windows_for_positions(
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
-def make_trunk(seed: int = 0) -> Elastic:
-    """A trunk with first weights."""
+def make_supernet(seed: int = 0) -> Elastic:
+    """A supernet with initial weights."""
     torch.manual_seed(seed)
-    trunk = Elastic("mixste", **SIZES)
-    head: Any = trunk.host.head_layers
+    supernet = Elastic("mixste", **SIZES)
+    head: Any = supernet.host.head_layers
     for weight in head[-1].parameters():
-        nn.init.zeros_(weight)  # every joint begins at the root, not a metre away
-    return trunk
+        nn.init.zeros_(weight)  # every joint starts at the root, not a metre away
+    return supernet

@@ -16,7 +16,7 @@ from bench.data.sequences import DataSet
 from bench.data.synthetic.detector import DetectorNoise
 from bench.evaluation import default_protocol, evaluate
 from bench.records.case import Case
-from bench.records.errors import UsageError
+from bench.records.session import require_device
 from bench.train import elastic
 from bench.train.batches import dataset_feed, split_validation
 from bench.train.loop import BEST, FINAL, Outcome, Run, fit
@@ -30,7 +30,7 @@ ON_TEST = "chosen on the test split, as the published code does"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to train, on what, how, and where to.
+    """A configuration, its training data, its recipe and its output folder.
 
     Attributes:
         case: the configuration; its device and input are not used.
@@ -49,8 +49,8 @@ class Job:
     validate_on_test: bool = False
 
 
-def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
-    """Train a configuration; the same call goes on where the folder's state says.
+def train(job: Job, log: Callable[[str], None] = lambda line: None) -> Outcome:
+    """Train a configuration; the same call resumes from the folder's saved state.
 
     Raises:
         UsageError: if the device or folder cannot be used.
@@ -76,46 +76,47 @@ def train(job: Job, say: Callable[[str], None] = lambda line: None) -> Outcome:
     )
     watch = _watch(replace(data, load=lambda split: aside)) if aside else None
     for note in data.notes:
-        say(f"note: {note}")
-    say(f"model: {job.case.label}, {sum(p.numel() for p in model.parameters())} parameters")
-    say(f"data: {data.name}, {feed.description['windows']} windows of {len(takes)} takes")
-    say(f"recipe: {job.recipe}")
-    say(f"weights kept: {how}")
+        log(f"note: {note}")
+    log(f"model: {job.case.label}, {sum(p.numel() for p in model.parameters())} parameters")
+    log(f"data: {data.name}, {feed.description['windows']} windows of {len(takes)} takes")
+    log(f"recipe: {job.recipe}")
+    log(f"weights kept: {how}")
     outcome = fit(model, feed, job.recipe, job.run, validate=watch, card={"chosen": how})
-    _report(outcome, job.run, say)
+    _report(outcome, job.run, log)
     return outcome
 
 
-def train_trunk(
-    motion: Path | None, recipe: Recipe, run: Run, say: Callable[[str], None] = lambda line: None
+def train_supernet(
+    motion: Path | None, recipe: Recipe, run: Run, log: Callable[[str], None] = lambda line: None
 ) -> Outcome:
-    """Train the elastic trunk, then once more along with TRA; the same call goes on.
+    """Train the elastic supernet, then again together with TRA; the same call resumes.
 
     Args:
         motion: an open motion file beside generated motion; None for generated motion alone.
-        recipe: the trunk's, perhaps with another budget.
+        recipe: the supernet's, perhaps with another budget.
         run: see :class:`Run`.
-        say: takes lines for the user.
+        log: called with lines for the user.
     """
     noise = DetectorNoise()
     recorded, made, aside, name = elastic.training_clips(motion)
-    feed = elastic.TrunkFeed(
+    feed = elastic.SupernetFeed(
         recorded, made, noise, recipe.epochs * elastic.STEPS_PER_EPOCH, recipe.seed,
         steps=elastic.STEPS_PER_EPOCH, about={"data": name},
     )  # fmt: skip
-    say(
-        f"trunk: {dict(elastic.SIZES)}, {len(elastic.members())} configurations and shorter windows"
+    log(
+        f"supernet: {dict(elastic.SIZES)}, {len(elastic.subnets())} configurations and shorter "
+        "windows"
     )
-    say(f"data: {name}: {len(recorded)} recorded and {len(made)} generated clips")
+    log(f"data: {name}: {len(recorded)} recorded and {len(made)} generated clips")
     card: dict[str, Any] = {
         "chosen": "the last",
         "validation_clips": [clip.name for clip in aside],
     }
     watch = elastic.Watch(aside, noise)
-    model = elastic.make_trunk(recipe.seed)
+    model = elastic.make_supernet(recipe.seed)
     first = replace(run, folder=run.folder / "first")
     outcome = fit(model, feed, recipe, first, validate=watch, card=card)
-    _report(outcome, first, say)
+    _report(outcome, first, log)
     if not outcome.done:
         return outcome
     card["before"] = {name: weights.read_card(first.folder / FINAL)[name] for name in _BEFORE}
@@ -124,22 +125,22 @@ def train_trunk(
     steps = second.epochs * elastic.STEPS_PER_EPOCH
     tra = replace(feed, total=steps, ladder=(), recovering=True)
     outcome = fit(model, tra, second, run, validate=watch, card=card)
-    _report(outcome, run, say)
+    _report(outcome, run, log)
     return outcome
 
 
-def _report(outcome: Outcome, run: Run, say: Callable[[str], None]) -> None:
+def _report(outcome: Outcome, run: Run, log: Callable[[str], None]) -> None:
     for point in outcome.curve[-1:]:
-        say(", ".join(f"{name} {value:g}" for name, value in point.items()))
+        log(", ".join(f"{name} {value:g}" for name, value in point.items()))
     if outcome.done:
         best = f", the best of the curve {run.folder / BEST}" if outcome.curve else ""
-        say(f"weights: {run.folder / FINAL}{best}")
+        log(f"weights: {run.folder / FINAL}{best}")
     else:
-        say(f"step {outcome.step} of {outcome.total}; the same command goes on")
+        log(f"step {outcome.step} of {outcome.total}; the same command goes on")
 
 
 def _watch(data: DataSet) -> Callable[[nn.Module], Mapping[str, float]]:
-    """Measures a model on the takes set aside."""
+    """Measures a model on the validation set."""
 
     def measure(model: nn.Module) -> Mapping[str, float]:
         assert isinstance(model, h2ot_core.Hourglass)
@@ -150,9 +151,8 @@ def _watch(data: DataSet) -> Callable[[nn.Module], Mapping[str, float]]:
 
 
 def _device(run: Run) -> torch.device:
-    """Where the data lie: beside the model."""
+    """The device of the data: that of the model."""
     if run.accelerator != "cuda":
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UsageError("no CUDA device here; use --device cpu")
+    require_device("cuda")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

@@ -32,19 +32,19 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where and how a training runs; changes nothing about what is learned but its rounding.
+    """Where and how a training runs; it changes the rounding of the result alone.
 
     Attributes:
         folder: for the state, the weights and the learning curve.
-        precision: of Fabric, such as "32-true", "bf16-mixed" or "16-mixed".
+        precision: as Fabric names it, such as "32-true", "bf16-mixed" or "16-mixed".
         accelerator: "cpu", "cuda" or "auto".
         devices: processes per machine; more than one under torchrun.
         nodes: machines.
         accumulate: parts into which each step's windows are cut, one after the other.
-        save_every_s: seconds between states.
+        save_every_s: seconds between saved states.
         validate_every: steps between validations; 0 for after each epoch.
-        stop_after_s: leave, with the state saved, after so many seconds; 0 for when done.
-        until: leave after this step; 0 for when done. For tests and parts of a training.
+        stop_after_s: stop with the state saved after so many seconds; 0 for no limit.
+        until: stop after this step; 0 for the last. For tests and parts of a training.
     """
 
     folder: Path
@@ -60,10 +60,10 @@ class Run:
 
 
 class Learner(nn.Module):
-    """Pairs what a model predicts with the target that belongs to it.
+    """Pairs a model's predictions with their targets.
 
-    A seq2frame model learns from all frames that it kept, not from the centre alone, as
-    published: the targets are gathered at the kept frames.
+    As published, the loss of a seq2frame model covers all frames that it kept, not the centre
+    alone: the targets are gathered at the kept frames.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -71,11 +71,11 @@ class Learner(nn.Module):
         self.model = model
 
     def forward(
-        self, x: torch.Tensor, y: torch.Tensor, **member: Any
+        self, x: torch.Tensor, y: torch.Tensor, **subnet: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predicted and target poses, (B, N, J, 3) each."""
         if not isinstance(self.model, Hourglass):
-            return self.model(x, **member), y
+            return self.model(x, **subnet), y
         if self.model.config.pipeline == "seq2seq":
             return self.model(x), y
         output = self.model.run(x)
@@ -84,12 +84,12 @@ class Learner(nn.Module):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training stands.
+    """The progress of a training.
 
     Attributes:
         step: steps done.
         total: steps there are.
-        curve: per validation the step, the mean loss since the one before, and what was measured.
+        curve: per validation the step, the mean loss since the previous one, and the measurements.
     """
 
     step: int
@@ -112,19 +112,19 @@ def fit(
     choose: str = "mpjpe_mm",
     card: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Train a model in place; go on where the folder's state says.
+    """Train a model in place; continue from the folder's saved state.
 
     A step depends on the recipe's seed, its number and the weights before it alone, so a training
     that was stopped anywhere ends with the same weights as one that was not (exactly, on a CPU).
 
     Args:
-        model: an ``Hourglass`` or an ``Elastic``, with its first weights.
-        feed: gives any step's windows.
+        model: an ``Hourglass`` or an ``Elastic``, with its initial weights.
+        feed: makes the batch of any step.
         recipe: see :class:`Recipe`.
         run: see :class:`Run`.
         validate: measures the model; called with it in evaluation mode.
         choose: the measurement by which the best weights are kept, lower being better.
-        card: stored in the weight files beside what this function knows.
+        card: stored in the weight files with the facts of this training.
 
     Raises:
         UsageError: if the folder holds the state of another training, or is damaged.
@@ -219,7 +219,7 @@ def _fabric(run: Run) -> Fabric:
         devices=run.devices,
         num_nodes=run.nodes,
         precision=run.precision,
-        # A trunk's members leave some weights unused.
+        # A subnet leaves some weights of the supernet unused.
         strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
     )
     fabric.launch()
@@ -244,7 +244,7 @@ def _step(
     pieces = list(zip(x.chunk(run.accumulate), y.chunk(run.accumulate), strict=True))
     for i, (xs, ys) in enumerate(pieces):
         with fabric.no_backward_sync(module, enabled=i < len(pieces) - 1):
-            predicted, target = module(xs, ys, **batch.member)
+            predicted, target = module(xs, ys, **batch.subnet)
             part = criterion(predicted.float(), target) * (len(xs) / len(x))
             fabric.backward(part)
         loss += part.detach()
@@ -258,7 +258,7 @@ def _step(
 def _validated(
     fabric: Fabric, model: nn.Module, validate: Validate, step: int, sums: torch.Tensor
 ) -> dict[str, float]:
-    """One point of the learning curve; every process measures, so that all agree."""
+    """One point of the learning curve; every process measures the same."""
     mean = fabric.all_reduce(sums[0] / sums[1], reduce_op="mean")
     sums.zero_()
     model.eval()
@@ -269,14 +269,14 @@ def _validated(
 
 
 def _agreed(fabric: Fabric, stop: bool) -> bool:
-    """Whether the first process wants to stop; all must leave at one step."""
+    """Whether the first process stops; all must stop after the same step."""
     if fabric.world_size == 1:
         return stop
     return bool(fabric.broadcast(stop, src=0))
 
 
 def _identity(model: nn.Module, feed: Feed, recipe: Recipe) -> dict[str, Any]:
-    """What must be the same for a state to be gone on with."""
+    """What must be equal for a saved state to be continued."""
     arguments = getattr(model, "arguments", None) or model.config.arguments  # type: ignore[union-attr]
     return json.loads(
         json.dumps(
@@ -297,7 +297,7 @@ def _card(
 
 
 def _export(model: nn.Module, path: Path, card: dict[str, Any]) -> None:
-    """Write the weights in our format, and a model's beside it in the published one."""
+    """Write the weights in this package's format, a model's also in the published one."""
     weights.save(model, path, card)
     if isinstance(model, Hourglass):
         save_published(model, path.with_suffix(".pth"))
@@ -320,6 +320,6 @@ def _read_state(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None
 
 
 def _write_state(folder: Path, content: dict[str, Any]) -> None:
-    """Replace the state at once; a crash leaves the one before."""
+    """Replace the state atomically; a crash leaves the previous one."""
     with replacing(folder / STATE) as temporary, temporary.open("wb") as file:
         torch.save(content, file)

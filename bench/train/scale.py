@@ -14,6 +14,7 @@ from bench.data.windows import MotionSource
 from bench.metrics.accuracy import lifted, views
 from bench.metrics.base import Reading
 from bench.models.build import measured_model
+from bench.models.resolve import resolve
 from bench.records import session
 from bench.records.case import Case
 from bench.records.record import Record
@@ -30,7 +31,7 @@ HOSTS = ("mixste", "motionbert")
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every row gets, stated before anything is trained.
+    """The budget of every row, fixed before any training.
 
     Attributes:
         steps: of the optimiser.
@@ -57,26 +58,14 @@ class Budget:
 
 def scale_cases(hosts: Sequence[str], device: str, motion: str) -> list[Case]:
     """Baseline, HoT and H2OT of each host, at full size."""
-    found = []
-    for host in hosts:
-        for scheme in SCHEMES:
-            config = h2ot_core.build(host, scheme=scheme).config
-            found.append(
-                Case(
-                    host=host,
-                    frames=config.frames,
-                    prune=config.prune,
-                    recover=config.recover,
-                    r=config.r,
-                    b=config.b,
-                    device=device,
-                    motion=motion,
-                )
-            )
-    return found
+    return [
+        resolve({"host": host, "scheme": scheme}, device=device, motion=motion)
+        for host in hosts
+        for scheme in SCHEMES
+    ]
 
 
-def take_scale(
+def run(
     motion: MotionSource,
     budget: Budget,
     *,
@@ -85,7 +74,7 @@ def take_scale(
     store_path: Path,
     device: str,
     stop_after_s: float = 0.0,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> bool:
     """Train and measure each row that the store lacks; call again until it returns True.
 
@@ -96,14 +85,14 @@ def take_scale(
         folder: for the states, one folder per row and seed.
         store_path: of the record file.
         device: "cpu" or "cuda".
-        stop_after_s: leave after so many seconds with everything saved; 0 for when done.
-        say: takes lines for the user.
+        stop_after_s: stop with everything saved after so many seconds; 0 for no limit.
+        log: called with lines for the user.
 
     Returns:
         Whether all rows are done.
     """
     begun = time.monotonic()
-    say(f"budget per row: {budget.describe()}")
+    log(f"budget per row: {budget.describe()}")
     source = Viewpoints(motion.clips("train"), motion.noise)
     group = f"{budget.steps}x{budget.batch}@{budget.rate:g}/{budget.precision}"
     with session.opened(store_path) as (store, stamp):
@@ -114,7 +103,7 @@ def take_scale(
                 left = stop_after_s - (time.monotonic() - begun) if stop_after_s else 0.0
                 if stop_after_s and left < 20:
                     return False
-                say(f"{case.label}, seed {seed}")
+                log(f"{case.label}, seed {seed}")
                 place = folder / group.replace("/", "-") / f"{case.label}-{seed}"
                 if not _train(case, budget, seed, source, motion, place, left):
                     return False
@@ -133,7 +122,7 @@ def take_scale(
                         )
                     ]
                 )
-                say(f"  {sum(reading.values) / len(reading.values):.1f} mm")
+                log(f"  {sum(reading.values) / len(reading.values):.1f} mm")
     return True
 
 

@@ -129,12 +129,12 @@ def test_a_session_resumes_and_reports(
     monkeypatch.setattr(accuracy, "table_cases", lambda session: few)
     path = tmp_path / "records.jsonl"
     session = _session(motion, trunk)
-    accuracy.take(session, path, quiet=True)
+    accuracy.run(session, path, quiet=True)
     before = path.read_bytes()
-    accuracy.take(session, path, quiet=True)
+    accuracy.run(session, path, quiet=True)
     assert path.read_bytes() == before
     more = replace(session, views=4)
-    accuracy.take(more, path, quiet=True)
+    accuracy.run(more, path, quiet=True)
     records = store.read(path)
     errors = [r for r in records if r.metric == "trunk_mpjpe_mm"]
     assert sorted(len(r.values) for r in errors) == [2, 2, 2, 4, 4, 4]
@@ -153,10 +153,8 @@ def test_a_session_resumes_and_reports(
     assert (tmp_path / "out" / "accuracy.png").is_file()
 
 
-def _session(motion: MotionSource, trunk: Supernet) -> accuracy.Session:
-    return accuracy.Session(
-        motion=motion, trunk=trunk, views=2, rates=False, figures=False, rounds=1
-    )
+def _session(motion: MotionSource, trunk: Supernet) -> accuracy.Plan:
+    return accuracy.Plan(motion=motion, trunk=trunk, views=2, rates=False, figures=False, rounds=1)
 
 
 def test_the_sessions_rows_are_the_papers(motion: MotionSource, trunk: Supernet) -> None:
@@ -267,8 +265,8 @@ def test_scratch_rows_train_in_parts_and_are_compared(
         "device": "cpu",
     }  # fmt: skip
     budget = scale.Budget(steps=10, batch=2, precision="32-true")
-    assert not scale.take_scale(motion, budget, stop_after_s=1e-9, **arguments)
-    assert scale.take_scale(motion, budget, **arguments)
+    assert not scale.run(motion, budget, stop_after_s=1e-9, **arguments)
+    assert scale.run(motion, budget, **arguments)
     records = store.read(tmp_path / "r.jsonl")
     assert [(r.metric, r.status, r.part) for r in records] == [("scratch_mpjpe_mm", "ok", 0)] * 2
     text = build(tmp_path / "r.jsonl", tmp_path / "out").read_text()

@@ -20,7 +20,7 @@ from bench.metrics.energy import IDLE_S, LONGER, MIN_UPDATES, WINDOWS, WORK_S
 from bench.models.context import Context
 from bench.records import store
 from bench.records.case import Case
-from bench.scenarios.energy import take_energy
+from bench.scenarios.energy import run as run_energy
 from bench.timing import clock
 from reports.build import build
 
@@ -160,7 +160,7 @@ def test_without_zeus_the_record_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "zeus.monitor", None)
     path = tmp_path / "records.jsonl"
     reason = "Zeus is not installed: pip install -e '.[energy]'"
-    assert take_energy([CASE], path, CONTEXT, quiet=True) == [f"skipped: {reason}"]
+    assert run_energy([CASE], path, CONTEXT, quiet=True) == [f"skipped: {reason}"]
     (record,) = store.read(path)
     assert (record.metric, record.status, record.reason) == (
         "energy_per_frame_j", "skipped", reason,
@@ -179,7 +179,7 @@ def test_the_work_is_a_pass_on_real_motion() -> None:
 def test_the_section_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch)
     path = tmp_path / "records.jsonl"
-    assert take_energy([CASE], path, CONTEXT, quiet=True) == []
+    assert run_energy([CASE], path, CONTEXT, quiet=True) == []
     report = build(path, tmp_path / "out").read_text()
     assert report.count("## Energy") == 1
     assert "## Further configurations" not in report

@@ -229,7 +229,7 @@ def test_a_peer_of_another_shape(checkout: Checkout, said: Said) -> None:
     [
         ("--option depth=4", "NationalGAILab/HoT has no depth = 4"),
         ("--host mhformer --scheme hot", "it has --host mixste --scheme hot"),
-        ("--rounds 0", "--rounds must be at least 1, got 0"),
+        ("--rounds 0", "--rounds: must be at least 1, got 0"),
         ("--runtime turbo", "no runtime 'turbo'; there are eager"),
         ("--runtime bf16 --dtype bfloat16", "leave out --dtype"),
         ("--runtime bf16 --training", "leave out --runtime and --dtype"),

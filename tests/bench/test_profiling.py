@@ -37,5 +37,6 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     parts = re.search(r"products (\S+)%, attention (\S+)%, everything else (\S+)%", told)
     assert parts
     assert sum(map(float, parts.groups())) == pytest.approx(100, abs=0.2)
-    assert main(["profile", "--passes", "0", *TINY]) == 2
-    assert "--passes must be at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["profile", "--passes", "0", *TINY])
+    assert "--passes: must be at least 1" in capsys.readouterr().err

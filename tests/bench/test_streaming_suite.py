@@ -172,7 +172,7 @@ PLAN = Plan(rows=ROWS, fps=1000.0, seconds=0.02, rounds=2)
 
 
 def take(path: Path, plan: Plan = PLAN) -> list[Record]:
-    streaming.take_streams(plan, path, Context(MOTION), quiet=True)
+    streaming.run(plan, path, Context(MOTION), quiet=True)
     return store.read(path)
 
 
@@ -257,7 +257,7 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         take(path, replace(PLAN, rows=mixed))
     empty = MotionSource("none", "", lambda split: [], MOTION.noise)
     with pytest.raises(UsageError, match=r"no camera sees any clip of none whole"):
-        streaming.take_streams(PLAN, path, Context(empty), quiet=True)
+        streaming.run(PLAN, path, Context(empty), quiet=True)
     if not torch.cuda.is_available():
         there = tuple(replace(row, case=replace(row.case, device="cuda")) for row in ROWS)
         with pytest.raises(UsageError, match="no CUDA device here; use --device cpu"):

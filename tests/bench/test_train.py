@@ -21,9 +21,9 @@ from bench.data.sources import open_data
 from bench.data.synthetic.detector import DetectorNoise
 from bench.data.synthetic.generator import generate
 from bench.records.errors import UsageError
-from bench.train import elastic as trunk
+from bench.train import elastic
 from bench.train.batches import TakeFeed, ViewFeed, split_validation
-from bench.train.job import train_trunk
+from bench.train.job import train_supernet
 from bench.train.loop import BEST, FINAL, STATE, Learner, Run, fit
 from bench.train.positions import WAVES, plant_positions
 from bench.train.recipes import Recipe, recipe_for
@@ -232,7 +232,7 @@ def test_a_mirror_twice_is_no_mirror() -> None:
 
 
 def test_the_trunk_is_shown_every_row_of_its_tables() -> None:
-    found = trunk.members()
+    found = elastic.subnets()
     assert len(found) == 31
     assert sorted({m["frames"] for m in found}) == [81, 105, 121, 243]
     assert {m["prune"] for m in found} == {"none", "tpc", "tpa", "tpmo", "tps"}
@@ -241,17 +241,17 @@ def test_the_trunk_is_shown_every_row_of_its_tables() -> None:
 
 def test_any_step_of_the_trunk_can_be_drawn_alone() -> None:
     clips = generate(seed=1, frames=980, split="train")[:2]
-    feed = trunk.TrunkFeed([], clips, DetectorNoise(), total=100)
+    feed = elastic.SupernetFeed([], clips, DetectorNoise(), total=100)
     pruned = set()
     for step in (5, 44, 45, 59, 60, 61, 62, 63, 64, 65, 99):
         one, two = feed.batch(step, 0, 1), feed.batch(step, 0, 1)
         assert torch.equal(one.x, two.x)
-        frames = one.member.get("frames", 243)
+        frames = one.subnet.get("frames", 243)
         count = 48 if step < 45 else 12 if step < 60 else 486 // frames
         assert one.x.shape == (count, frames, 17, 2)
         if step < 60:
             assert frames == (3 if step < 45 else 27)
-        pruned.add(one.member.get("prune", "none"))
+        pruned.add(one.subnet.get("prune", "none"))
     assert len(pruned) > 1
 
 
@@ -401,8 +401,8 @@ def test_a_trunk_trains_in_the_same_loop(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Elastic("mixste", frames=243, width=8, heads=2, depth=8)
     clips = generate(seed=1, frames=980, split="train")[:2]
-    feed = trunk.TrunkFeed([], clips, DetectorNoise(), total=3, ladder=(), steps=3)
-    recipe = replace(trunk.RECIPE, epochs=1, warmup=0)
+    feed = elastic.SupernetFeed([], clips, DetectorNoise(), total=3, ladder=(), steps=3)
+    recipe = replace(elastic.RECIPE, epochs=1, warmup=0)
     before = model.state_dict()["host.joint_embed.weight"].clone()
     assert fit(model, feed, recipe, Run(folder=tmp_path)).done
     assert not torch.equal(before, model.state_dict()["host.joint_embed.weight"])
@@ -414,19 +414,19 @@ def test_the_trunk_is_trained_in_two_parts_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = generate(seed=1, frames=980, split="train")[:2]
-    monkeypatch.setattr(trunk, "SIZES", {"frames": 243, "width": 8, "heads": 2, "depth": 8})
-    monkeypatch.setattr(trunk, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(trunk, "RECOVERING", replace(trunk.RECOVERING, epochs=1))
-    monkeypatch.setattr(trunk, "training_clips", lambda motion: ([], clips, clips[:1], "made"))
-    monkeypatch.setattr(trunk, "Watch", lambda clips, noise: lambda model: {"mpjpe_mm": 1.0})
-    recipe = replace(trunk.RECIPE, epochs=1, warmup=0)
-    assert not train_trunk(None, recipe, Run(folder=tmp_path, until=1)).done
-    assert train_trunk(None, recipe, Run(folder=tmp_path)).done
+    monkeypatch.setattr(elastic, "SIZES", {"frames": 243, "width": 8, "heads": 2, "depth": 8})
+    monkeypatch.setattr(elastic, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(elastic, "RECOVERING", replace(elastic.RECOVERING, epochs=1))
+    monkeypatch.setattr(elastic, "training_clips", lambda motion: ([], clips, clips[:1], "made"))
+    monkeypatch.setattr(elastic, "Watch", lambda clips, noise: lambda model: {"mpjpe_mm": 1.0})
+    recipe = replace(elastic.RECIPE, epochs=1, warmup=0)
+    assert not train_supernet(None, recipe, Run(folder=tmp_path, until=1)).done
+    assert train_supernet(None, recipe, Run(folder=tmp_path)).done
     first, last = (weights.load_trunk(tmp_path / name / FINAL) for name in ("first", "."))
     assert not torch.equal(first.host.temporal_pos, last.host.temporal_pos)
     card = weights.read_card(tmp_path / FINAL)
     assert card["before"]["step"] == card["step"] == 2
-    assert train_trunk(None, recipe, Run(folder=tmp_path)).done
+    assert train_supernet(None, recipe, Run(folder=tmp_path)).done
 
 
 def _sees_apart(trunk: Elastic) -> float:

@@ -35,7 +35,7 @@ from bench.paper import rows
 from bench.records import store
 from bench.records.case import Case
 from bench.records.record import Record
-from bench.scenarios.figures import take_figures
+from bench.scenarios import figures
 
 SIZES = (("depth", 4), ("heads", 2), ("width", 16))
 SMALL = Case(
@@ -249,12 +249,12 @@ def test_what_is_there_is_not_taken_again(
 
     path = tmp_path / "records.jsonl"
     first = {"7": counting(tiny["7"], tiny["7"].cases[2:])}
-    take_figures(path, context, figures=first, quiet=True)
+    figures.run(path, context, figures=first, quiet=True)
     assert [case.prune for case in taken] == ["tpmo", "tps"]
     assert {case.motion for case in taken} == {context.motion.name}
     every = {number: counting(figure, figure.cases) for number, figure in tiny.items()}
     for _ in range(2):
-        take_figures(path, context, figures=every, quiet=True)
+        figures.run(path, context, figures=every, quiet=True)
     assert [case.prune for case in taken] == ["tpmo", "tps", "tpc", "tpa", "tps"]
     records = store.read(path)
     assert [r.metric for r in records] == [

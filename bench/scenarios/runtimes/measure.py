@@ -1,4 +1,4 @@
-"""Speed and drift of a model in every runtime, taken in turn."""
+"""Speed and drift of a model in every runtime, in turn."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Job:
         cases: float32, all in one setting.
         motion: where the input comes from.
         runtimes: names of RUNTIMES; "eager" is always among them.
-        rounds: turns; each visits every runtime once.
+        rounds: each times every runtime once.
         weights: a file that fits every case; without one weights are drawn by the rule of
             ``bench.models.inputs.weights``.
     """
@@ -95,13 +95,9 @@ def run(job: Job, path: Path, *, quiet: bool = False) -> None:
     for case in job.cases:
         if case.dtype != "float32":
             raise UsageError(f"runtimes start from float32 models, got dtype {case.dtype!r}")
-        if case.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("no CUDA device here; use --device cpu")
-    threads = {case.threads for case in job.cases} - {0}
-    if len(threads) == 1:
-        torch.set_num_threads(threads.pop())
-    with session.opened(path) as (store, stamp):
-        # What their FLOPs imply stands beside what pruning gains.
+        session.require_device(case.device)
+    with session.opened(path, job.cases) as (store, stamp):
+        # The report compares the speed-up of pruning with what the FLOPs imply.
         context = Context(job.motion)
         runner.measure(METRICS["counts"], job.cases, store, context, stamp, quiet)
         with session.progress("runtimes", len(job.together), quiet) as tick:
@@ -140,16 +136,16 @@ def _measure(job: Job, cases: Sequence[Case], store: Store, stamp: Mapping[str, 
         )
         store.append([record])
 
-    # What was compiled for other cases would count against the limit of recompiling, and so would
-    # what is compiled here, once per case and format.
+    # Earlier compilations count against the limit of recompiling, and so do those here, one per
+    # case and format.
     torch._dynamo.reset()
     limit = len(cases) * len(job.names) + torch._dynamo.config.recompile_limit
     with torch._dynamo.config.patch(recompile_limit=limit):
-        _rounds(job, {case: _made_ready(job, case, keep) for case in cases}, keep)
+        _rounds(job, {case: _prepare_case(job, case, keep) for case in cases}, keep)
 
 
-def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
-    """Prepare the runtimes of a case, and tell how far their outputs are from the reference's."""
+def _prepare_case(job: Job, case: Case, keep: Keep) -> _Ready:
+    """Prepare the runtimes of a case, and store the drift of their outputs from the reference."""
     model, scale = _model(job, case)
     inputs = [
         x.to(case.device)
@@ -164,10 +160,10 @@ def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
             poses = [_poses(call, x) for x in inputs]
             if not all(bool(y.isfinite().all()) for y in poses):
                 raise Unavailable(NOT_FINITE)
-        except Exception as error:  # the other runtimes go on, and the row says why
+        except Exception as error:  # the other runtimes go on, and the record has the reason
             keep(case, DRIFT, name, unit="", values=(), **excuse(error))
             if name == REFERENCE:
-                _leave(job, case, keep)
+                _skip_all(job, case, keep)
                 return _Ready({}, inputs)
             continue
         calls[name] = call
@@ -188,8 +184,8 @@ def _made_ready(job: Job, case: Case, keep: Keep) -> _Ready:
     return _Ready(calls, inputs)
 
 
-def _leave(job: Job, case: Case, keep: Keep) -> None:
-    """Note that a case has nothing to be compared with."""
+def _skip_all(job: Job, case: Case, keep: Keep) -> None:
+    """Store that a case lacks the reference for the comparison."""
     missing = Unavailable(f"{REFERENCE} did not run, with which it is compared")
     for name in job.names:
         if name != REFERENCE:
@@ -197,14 +193,16 @@ def _leave(job: Job, case: Case, keep: Keep) -> None:
 
 
 def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
-    """A runtime's call, and the seconds that it took to make it."""
+    """A runtime's call, and the seconds of preparing it."""
     runtime = RUNTIMES[name]
     reason = runtime.available(example.device.type)
     if reason:
         raise Unavailable(reason)
-    made: list[Call] = []
-    took_s = clock.time_call(lambda: made.append(runtime.prepare(model, example)), example.device)
-    return made[0], took_s
+    prepared: list[Call] = []
+    took_s = clock.time_call(
+        lambda: prepared.append(runtime.prepare(model, example)), example.device
+    )
+    return prepared[0], took_s
 
 
 def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
@@ -218,7 +216,7 @@ def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
             try:
                 with torch.inference_mode():
                     seconds = trial(lambda call=call, x=x: call(x), x.device)  # type: ignore[misc]
-            except Exception as error:  # such as memory that others take by now
+            except Exception as error:  # such as memory that other processes use now
                 keep(case, LATENCY, name, part, unit="s", values=(), **excuse(error))
                 visits = [one for one in visits if one != (case, name)]
                 continue
@@ -226,7 +224,7 @@ def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:
 
 
 def _model(job: Job, case: Case) -> tuple[h2ot_core.Hourglass, float | None]:
-    """The model, and the factor from its output to metres; None where that is to be found."""
+    """The model, and the factor from its output to metres; None where it is estimated."""
     model = measured_model(case, weights=job.weights or "rule")
     return model, 1.0 if job.weights is not None else None
 
@@ -246,13 +244,13 @@ def _error_mm(
     targets = torch.stack([torch.from_numpy(w.target.copy()) for w in windows])
     if model.centre is not None:
         targets = targets[:, model.centre : model.centre + 1]
-    predicted = torch.cat(list(poses))[: len(windows)]  # where there are few, they begin again
+    predicted = torch.cat(list(poses))[: len(windows)]  # few windows are repeated
     predicted = predicted - predicted[..., :1, :]
     return _MM * float(mpjpe(predicted, targets.to(predicted)))
 
 
 def _scale(case: Case, motion: MotionSource, poses: Sequence[Tensor]) -> float:
-    """What gives untrained output the spread of real poses, so that drift in mm means something."""
+    """The factor that gives untrained output the spread of real poses, so that mm mean something."""
     windows = motion.windows(case.frames, limit=len(poses) * case.batch)
     real = torch.stack([torch.from_numpy(window.target.copy()) for window in windows]).double()
     return float(real.std() / torch.cat(list(poses)).std())
