@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import h2ot_core
+from bench.cli.main import COMMANDS
 from h2ot_core import HOSTS, PRUNERS, RECOVERERS
 from h2ot_core.hosts.base import AbstractHost
 from h2ot_core.prune.base import AbstractPruner
@@ -23,6 +24,7 @@ from h2ot_core.recover.base import AbstractRecoverer
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("h2ot_core", "bench", "reports", "suites")
+NOXFILE = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
 
 
 @cache
@@ -95,7 +97,11 @@ CLOCKS = {
     "synchronize", "elapsed_time", "timeit",
 }  # fmt: skip
 # Files of the library that read and write weights, and what they need for it.
-WEIGHTS = {"h2ot_core/checkpoints.py": {"numpy"}, "h2ot_core/weights.py": {"safetensors"}}
+WEIGHTS: dict[str, set[str]] = {
+    "h2ot_core/checkpoints.py": {"numpy"},
+    "h2ot_core/weights.py": {"safetensors"},
+    "h2ot_core/files.py": set(),
+}
 FILES = {"os", "io", "pathlib", "shutil", "tempfile", "glob", "pickle", "zipfile", "json", "csv"}
 
 
@@ -114,6 +120,46 @@ def test_the_library_reads_no_clock_prints_nothing_and_opens_no_file(path: str) 
         assert not roots(tree) & FILES
         called = {name for name, _ in calls(tree)}
         assert not called & {"open", "torch.load", "torch.save"}
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def texts(tree: ast.AST) -> Iterator[set[str]]:
+    """The texts in each list, tuple, set and dictionary of a tree."""
+    for node in ast.walk(tree):
+        items = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+        yield {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def test_a_command_is_one_file_and_one_row() -> None:
+    shared = {"__init__", "main", "options", "gate_options"}
+    files = {Path(path).stem for path in trees("bench") if path.startswith("bench/cli/")}
+    assert sorted(COMMANDS) == sorted(files - shared)
+    for name in COMMANDS:
+        command = importlib.import_module(f"bench.cli.{name}")
+        assert command.HELP
+        assert callable(command.add)
+        assert callable(command.run)
+    rows = set(COMMANDS) | {name.replace("_", "-") for name in COMMANDS}
+    lists = {
+        path: max((len(found & rows) for found in texts(tree)), default=0)
+        for path, tree in {**everything(), "noxfile.py": NOXFILE}.items()
+    }
+    assert lists.pop("bench/cli/main.py") == len(COMMANDS)
+    assert max(lists.values()) < len(COMMANDS) / 2
+
+
+def test_the_help_waits_for_no_pytorch() -> None:
+    code = (
+        "import sys; from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    )
+    code += "print([name for name in ('torch', 'numpy', 'h2ot_core') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "calibrate-gate" in done.stdout
+    assert done.stdout.endswith("[]\n")
 
 
 # --- clocks ------------------------------------------------------------------------------------

@@ -86,7 +86,10 @@ def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], motion: Path) -> Said:
     def run(command: str) -> tuple[int, str, str]:
-        status = main(["peer", "--motion", str(motion), *shlex.split(command)])
+        try:
+            status = main(["peer", "--motion", str(motion), *shlex.split(command)])
+        except SystemExit as end:  # how argparse ends
+            status = int(end.code or 0)
         return status, *capsys.readouterr()
 
     return run

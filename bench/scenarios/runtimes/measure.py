@@ -250,7 +250,7 @@ def _error_mm(
 
 
 def _scale(case: Case, motion: MotionSource, poses: Sequence[Tensor]) -> float:
-    """The factor that gives untrained output the spread of real poses, so that mm mean something."""
+    """The factor that gives untrained output the spread of real poses: millimetres to scale."""
     windows = motion.windows(case.frames, limit=len(poses) * case.batch)
     real = torch.stack([torch.from_numpy(window.target.copy()) for window in windows]).double()
     return float(real.std() / torch.cat(list(poses)).std())
