@@ -229,7 +229,7 @@ def motion_source(args: argparse.Namespace) -> MotionSource:
     return MotionSource.from_file(args.motion) if args.motion else MotionSource.generated()
 
 
-# --- what is left behind -----------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------
 
 
 def finish(args: argparse.Namespace) -> None:

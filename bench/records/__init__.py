@@ -1,1 +1,1 @@
-"""What was measured of what, where: cases, records and the file that keeps them."""
+"""Cases, records, the record file, and what measurements share."""

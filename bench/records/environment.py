@@ -1,4 +1,4 @@
-"""Where a measurement was taken: machine, versions, code."""
+"""The environment of a measurement: machine, versions, code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bench.records.record import Record
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "numpy", "fvcore", "thop")
-# What decides how memory is had on a CPU, and with it speed; told where it is set.
+# Settings of the allocator on a CPU, which decide speed; recorded where they are set.
 _MEMORY = (
     "THP_MEM_ALLOC_ENABLE", "LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_",
     "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX",
 )  # fmt: skip
-# Code whose change makes earlier measurements those of another program.
+# Packages whose change makes earlier measurements incomparable.
 _MEASURED = ("h2ot_core", "bench")
 
 
@@ -36,9 +36,9 @@ def environment(threads: int) -> dict[str, Any]:
 
     Returns:
         Plain values: system, cpu, cores, memory_bytes, gpu, driver, threads, python, the versions
-        of packages, h2ot's among them, settings of memory that the process was given, code (a hash
-        of it), commit and dirty. ``fingerprint`` is equal for measurements that may be put side by
-        side; it holds the code's hash instead of its version, commit and dirty flag, which may
+        of packages, h2ot's among them, settings of the allocator, code (a hash
+        of it), commit and dirty. ``fingerprint`` is equal for measurements that may be compared;
+        it holds the code's hash instead of its version, commit and dirty flag, which may
         change without it.
     """
     facts: dict[str, Any] = {
@@ -95,12 +95,12 @@ def _gpu() -> dict[str, Any]:
         pynvml.nvmlShutdown()
 
 
-# What may differ: base and head are different code, or there would be nothing to compare.
+# Ignored: base and head are different code.
 _CODE = {"code", "commit", "dirty", "fingerprint", "h2ot"}
 
 
 def differences(records: Sequence[Record]) -> list[str]:
-    """In what the environments of some records differ, such as ``torch is 2.12.0 or 2.13.0``."""
+    """How the environments of records differ, such as ``torch is 2.12.0 or 2.13.0``."""
     names = {name for record in records for name in record.environment} - _CODE
     values: dict[str, dict[str, Any]] = {name: {} for name in names}
     for record in records:

@@ -27,10 +27,10 @@ class Record:
         case: what was measured.
         metric: a name of ``bench.metrics``.
         unit: unit of the values: "1", "flop", "s", "B", "px", "mm", "%".
-        values: all raw values, in the order they were taken; empty unless status is "ok".
-        labels: what each value belongs to, where that is not its order.
+        values: all raw values, in the order of measuring; empty unless status is "ok".
+        labels: the name of each value, where it has one.
         group: names the cases that were timed together, interleaved; for accuracy a tag of weights,
-            data and protocol, so that a case may be evaluated in several ways; "" for others.
+            data and protocol, so that a case can be evaluated in several ways; "" for others.
         part: the round of an interleaved measurement, from 0.
         session: the process that measured; only rounds of one session are compared pairwise.
         protocol: how it was measured (counter, warm-up, ...).
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def identity(self) -> tuple[Case, str, str, int]:
-        """What makes two records the same measurement."""
+        """Equal for two records of the same measurement."""
         return (self.case, self.metric, self.group, self.part)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Records to lower bounds: how many times as long as the machine needs at best a row takes.
+"""From records to lower bounds: the measured time of a row over the least time that its work needs.
 
-Standard library only. How rates and bytes are taken stands in ``bench.scenarios.roofline``.
+Standard library only. Rates and bytes are measured in ``bench.scenarios.roofline``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ BANDWIDTH = "machine_bytes_per_s"
 MOVED = "bytes_moved"
 METRICS = (FLOPS, BANDWIDTH, MOVED)
 MACHINE = "machine"
-"""Stands for the host in a machine's case."""
+"""The host of a machine's case."""
 
 
 def machine_case(case: Case) -> Case:
-    """Stands for the machine in the setting of a case."""
+    """The case of the machine itself, in the setting of a case."""
     return Case(
         host=MACHINE, frames=0, device=case.device, dtype=case.dtype, threads=case.threads,
         motion="none",
@@ -37,7 +37,7 @@ class Limit:
         measured_s: median latency.
         flops: of a batch, by flops_full; None where the store has no count.
         moved_bytes: of a batch.
-        compute_s, memory_s: what arithmetic and data need at the machine's rates.
+        compute_s, memory_s: least times of arithmetic and of moving data, at the machine's rates.
     """
 
     case: Case
@@ -49,14 +49,14 @@ class Limit:
 
     @property
     def bound_s(self) -> float | None:
-        """The larger of the two needs; None unless both are known."""
+        """The larger of the two times; None unless both are known."""
         if self.compute_s is None or self.memory_s is None:
             return None
         return max(self.compute_s, self.memory_s)
 
     @property
     def ruled_by(self) -> str:
-        """Which need is larger: "arithmetic" or "memory"; "" unless both are known."""
+        """Which time is larger: "arithmetic" or "memory"; "" unless both are known."""
         if self.compute_s is None or self.memory_s is None:
             return ""
         return "arithmetic" if self.compute_s >= self.memory_s else "memory"
@@ -78,15 +78,15 @@ def limits(records: Sequence[Record]) -> list[Limit]:
         if r.metric == "latency_s":
             timed.setdefault(r.case, []).extend(r.values)
 
-    def needed(work: float | None, case: Case, metric: str) -> float | None:
+    def least_s(work: float | None, case: Case, metric: str) -> float | None:
         rate = rates.get((machine_case(case), metric))
         return None if work is None or rate is None else work / rate
 
     return [
         Limit(
             case=case, measured_s=median(values), flops=flops.get(case),
-            moved_bytes=moved.get(case), compute_s=needed(flops.get(case), case, FLOPS),
-            memory_s=needed(moved.get(case), case, BANDWIDTH),
+            moved_bytes=moved.get(case), compute_s=least_s(flops.get(case), case, FLOPS),
+            memory_s=least_s(moved.get(case), case, BANDWIDTH),
         )
         for case, values in timed.items()
     ]  # fmt: skip

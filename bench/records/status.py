@@ -1,4 +1,4 @@
-"""Why a record has no values: errors to a status and a reason."""
+"""From errors to the status and reason of a record without values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class NotApplicable(Exception):
-    """The metric means nothing for this case, or cannot be had here; the message says why."""
+    """The metric does not apply to this case or machine; the message says why."""
 
 
 class Failure(Exception):
@@ -25,7 +25,7 @@ class Failure(Exception):
 
 
 def excuse(error: Exception) -> dict[str, Any]:
-    """Status and reason of a record that an error left without values."""
+    """Status and reason of a record whose measurement raised an error."""
     if isinstance(error, Failure):
         return {"status": error.status, "reason": error.reason}
     if isinstance(error, NotApplicable):

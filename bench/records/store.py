@@ -16,7 +16,7 @@ from bench.records.record import Record
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock, one sweep at a time is up to the user
+except ImportError:  # Windows: no lock, the user starts one command at a time
     fcntl = None  # type: ignore[assignment]
 
 
@@ -76,7 +76,7 @@ class Store:
         self.path = path
         self._records = {record.identity: record for record in records}
         self._file = file
-        self._torn_at: int | None = None  # where a part of a line stands that could not be removed
+        self._torn_at: int | None = None  # start of a partial line that could not be removed
 
     @property
     def records(self) -> list[Record]:
@@ -105,7 +105,7 @@ class Store:
             if self._torn_at is not None:
                 self._file.truncate(start)
                 self._torn_at = None
-            while left:  # a disk that is nearly full takes a part before it refuses
+            while left:  # a nearly full disk writes a part before it refuses
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -117,7 +117,7 @@ class Store:
         self._records.update({record.identity: record for record in fresh.values()})
 
     def _undo(self, start: int) -> None:
-        """Take back what was written behind ``start``; if that fails too, before the next write."""
+        """Remove what was written after ``start``; if that fails, do it before the next write."""
         try:
             self._file.truncate(start)
         except OSError:
@@ -134,7 +134,7 @@ def open_store(path: Path, *, environment: str, note: list[str]) -> Iterator[Sto
     Args:
         path: the file; its folder is made.
         environment: fingerprint of the code and machine now; see ``bench.records.environment``.
-        note: what was set aside is appended here, for the user to read.
+        note: list to which messages for the user are appended.
 
     Raises:
         StoreError: if the folder cannot be written, the file is foreign, or another sweep has
@@ -176,7 +176,7 @@ def open_store(path: Path, *, environment: str, note: list[str]) -> Iterator[Sto
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into one line for the user."""
+    """Turn an error of the system into one line for the user."""
     try:
         yield
     except OSError as error:

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 
 def rounded(value: float, digits: int) -> str:
-    """Round half up, as people do, to a fixed number of digits."""
+    """Round half up to a fixed number of digits."""
     return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 

@@ -27,7 +27,7 @@ class Recipe:
 
     Attributes:
         name: "paper" or "code" for the published ones.
-        loss: host whose published loss is taken; see ``h2ot_core.losses``.
+        loss: host whose published loss is used; see ``h2ot_core.losses``.
         optimizer: "adam", "amsgrad" (Adam with amsgrad), "adamw", or "muon" (Muon for hidden
             matrices at ten times the rate, AdamW for all other weights).
         rate: learning rate at the start.

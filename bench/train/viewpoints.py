@@ -1,4 +1,4 @@
-"""Training windows seen from freshly drawn viewpoints: world motion in, 2D and 3D windows out."""
+"""Training windows from random viewpoints: world motion in, 2D and 3D windows out."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bench.data.windows import MARGIN, NEAREST_M
 Array = npt.NDArray[np.float32]
 
 CAMERA_SUBJECTS = ("S1", "S5", "S6", "S7", "S8")
-"""Whose cameras look on in training; tests use those of S9."""
+"""Whose cameras are used in training; tests use those of S9."""
 
 _TRIES = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Viewpoints:
-    """Draws windows of motion, each turned, moved and seen by a camera drawn for it.
+    """Draws windows of motion, each rotated, moved and projected by a random camera.
 
-    A window is turned about the vertical by any angle, its mean root is placed within `spread`
-    of the origin, one of the 20 training cameras looks on, the detector errs anew, and half of
-    all windows are mirrored.
+    A window is rotated about the vertical by a random angle, its mean root is placed within
+    `spread` of the origin, one of the 20 training cameras projects it, detector noise is added,
+    and half of all windows are mirrored.
 
     Attributes:
         clips: motion to draw from; those shorter than a window are held at both ends.
@@ -59,7 +59,7 @@ class Viewpoints:
         Args:
             rng: stream of random numbers; equal streams give equal windows.
             frames: F, length of a window.
-            count: B, windows wanted.
+            count: B, number of windows.
 
         Returns:
             Network input (B, F, 17, 2) and target (B, F, 17, 3) in metres, relative to joint 0.
@@ -74,7 +74,7 @@ class Viewpoints:
                 f"no clip is long enough for windows of {frames} frames: the longest of "
                 f"{len(lengths)} has {lengths.max()}; use shorter windows or longer clips"
             )
-        # Every place at which a window can begin is as likely as every other.
+        # Every possible start of a window is equally likely.
         places = np.maximum(lengths[eligible] - frames + 1, 1)
         picks = eligible[
             np.searchsorted(np.cumsum(places), rng.integers(places.sum(), size=count), side="right")
@@ -92,7 +92,7 @@ class Viewpoints:
         world = self._positions[first + index].astype(np.float64)  # type: ignore[attr-defined]
         world[..., :2] -= world[:, 0, :2].mean(axis=0)
         for attempt in range(_TRIES):
-            # The longer it takes to fit the motion into view, the closer to the centre it moves.
+            # With every failed attempt the motion moves closer to the centre.
             reach = self.spread * (1 - attempt / _TRIES)
             seen = self._seen(rng, world, reach)
             if seen is not None:
