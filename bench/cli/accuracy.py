@@ -24,7 +24,7 @@ _NO_CUDA = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_motion(parser)
+    options.add_shared(parser, "motion")
     parser.add_argument("--trunk", metavar="FILE", type=Path, help="default: the shipped one")
     parser.add_argument(
         "--quick",
@@ -32,8 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="80 views, Tables 2 and 5 only, no timing, frame rates or figure",
     )
     parser.add_argument("--views", type=positive, help="most views of the test split (all)")
-    options.add_threads(parser)
-    options.add_report(parser)
+    options.add_shared(parser, "threads", "store", "report", "out")
     parser.add_argument(
         "--card", type=Path, metavar="FILE", help="write the trunk's model card when done"
     )
@@ -46,11 +45,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     scale.add_argument(
         "--steps", type=positive, default=1500, help="of the optimiser, per row (1500)"
     )
-    options.add_batch(scale, 16, "windows per step (16)")
+    options.add_shared(scale, batch={"default": 16, "help": "windows per step (16)"})
     scale.add_argument("--rate", type=above_zero, default=4e-4, help="learning rate (4e-4)")
     scale.add_argument("--seeds", type=positive, default=1, help="trainings per row (1)")
     scale.add_argument("--precision", default="bf16-mixed", choices=("32-true", "bf16-mixed"))
-    options.add_device(scale, "cuda")
+    options.add_shared(scale, device={"default": "cuda"})
     scale.add_argument(
         "--runs", type=Path, default=RUNS / "scale", help=f"folder of states ({RUNS / 'scale'})"
     )

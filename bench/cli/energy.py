@@ -18,12 +18,8 @@ DESCRIPTION = (
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.add_configuration(parser)
-    options.add_device(parser, "cuda")
-    options.add_dtype(parser)
-    options.add_batch(parser)
-    options.add_threads(parser)
-    options.add_motion(parser)
-    options.add_store(parser)
+    options.add_shared(parser, device={"default": "cuda"})
+    options.add_shared(parser, "dtype", "batch", "threads", "motion", "store")
 
 
 def run(args: argparse.Namespace) -> int:

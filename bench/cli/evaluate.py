@@ -24,13 +24,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector", metavar="NAME", help="where 2D joints come from, such as cpn or gt"
     )
-    options.add_weights(parser, "errors")
+    options.add_shared(parser, "weights", "untrained")
     parser.add_argument(
         "--windows", choices=tuple(POLICIES),
         help="how videos are cut and which frames count (as published for the data): "
         + ". ".join(f"{name}: {about}" for name, about in POLICIES.items()),
     )  # fmt: skip
-    options.add_no_flip(parser)
+    options.add_shared(parser, "no-flip")
     parser.add_argument(
         "--keep-root", action="store_true", help="count the error of the predicted root"
     )
@@ -39,9 +39,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--downsample", type=positive, default=1, metavar="D", help="every D-th frame (1)"
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="no more than N sequences")
-    options.add_batch(parser, 16, "windows per forward pass (16)")
-    options.add_device(parser)
-    options.add_store(parser)
+    options.add_shared(parser, batch={"default": 16, "help": "windows per forward pass (16)"})
+    options.add_shared(parser, "device", "store")
     options.add_own(parser, "the model, which the weights must fit (mixste)")
     parser.set_defaults(interrupted="nothing of this evaluation is stored")
 

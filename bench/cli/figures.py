@@ -16,9 +16,7 @@ DESCRIPTION = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_motion(parser)
-    options.add_threads(parser)
-    options.add_report(parser)
+    options.add_shared(parser, "motion", "threads", "store", "report", "out")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,16 +21,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("keypoints", metavar="KEYPOINTS", type=Path)
     parser.add_argument("out", metavar="OUT.npz", type=Path)
-    options.add_weights(parser, "poses")
+    options.add_shared(parser, "weights", "untrained")
     parser.add_argument("--width", type=positive, help="of the image in pixels, if not in the file")
     parser.add_argument("--height", type=positive, help="likewise")
     parser.add_argument(
         "--person", type=int, metavar="ID", help="track id (the surest person of each frame)"
     )
     parser.add_argument("--fps", type=float, default=50.0, help="frames per second (50)")
-    options.add_no_flip(parser)
-    options.add_batch(parser, 16, "windows per forward pass (16)")
-    options.add_device(parser)
+    options.add_shared(
+        parser, "no-flip", batch={"default": 16, "help": "windows per forward pass (16)"}
+    )
+    options.add_shared(parser, "device")
     parser.add_argument(
         "--animate", metavar="FILE", type=Path, help="draw the poses as .gif, or .mp4 with ffmpeg"
     )

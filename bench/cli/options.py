@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # with PyTorch, which the help does not wait for
 
 STORE = Path("reports/out/records.jsonl")
 OUT = Path("reports/out")
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 # --- types of values ---------------------------------------------------------------------------
@@ -50,78 +49,38 @@ def above_zero(text: str) -> float:
 # --- options -----------------------------------------------------------------------------------
 
 
-def add_motion(
-    parser: argparse.ArgumentParser,
-    about: str = "motion file for the input, in the open format; default: generated",
+SHARED: dict[str, dict[str, Any]] = {
+    "motion": {
+        "metavar": "FILE", "type": Path,
+        "help": "motion file for the input, in the open format; default: generated",
+    },
+    "device": {"default": "cpu", "choices": ("cpu", "cuda")},
+    "dtype": {"default": "float32", "choices": ("float32", "bfloat16", "float16")},
+    "threads": {"type": at_least(0), "default": 0, "help": "CPU threads (PyTorch's choice)"},
+    "batch": {"type": positive, "default": 1, "help": "clips per forward pass (1)"},
+    "store": {"type": Path, "default": STORE, "help": f"record file ({STORE})"},
+    "report": {"action": "store_true", "help": "write the report when done"},
+    "out": {"type": Path, "default": OUT, "help": f"folder of the report ({OUT})"},
+    "weights": {
+        "metavar": "FILE", "type": Path,
+        "help": "a checkpoint of a published repository, which must fit the model",
+    },
+    "untrained": {"action": "store_true", "help": "run without weights; the results say nothing"},
+    "no-flip": {"action": "store_true", "help": "do not average with the mirrored"},
+    "option": {
+        "action": "append", "default": [], "metavar": "NAME=VALUE",
+        "help": "a further option of h2ot_core.build, such as width=256 or tpc_k=5",
+    },
+}  # fmt: skip
+"""Name of every option that several commands have, and what it is."""
+
+
+def add_shared(
+    parser: argparse._ActionsContainer, *names: str, **changed: Mapping[str, Any]
 ) -> None:
-    """Add ``--motion``."""
-    parser.add_argument("--motion", metavar="FILE", type=Path, help=about)
-
-
-def add_device(
-    parser: argparse._ActionsContainer, default: str = "cpu", about: str | None = None
-) -> None:
-    """Add ``--device``."""
-    parser.add_argument("--device", default=default, choices=("cpu", "cuda"), help=about)
-
-
-def add_dtype(parser: argparse.ArgumentParser, choices: Sequence[str] = DTYPES) -> None:
-    """Add ``--dtype``."""
-    parser.add_argument("--dtype", default="float32", choices=choices)
-
-
-def add_threads(
-    parser: argparse.ArgumentParser, about: str = "CPU threads (PyTorch's choice)"
-) -> None:
-    """Add ``--threads``; 0 stands for PyTorch's choice."""
-    parser.add_argument("--threads", type=at_least(0), default=0, help=about)
-
-
-def add_batch(
-    parser: argparse._ActionsContainer,
-    default: int | None = 1,
-    about: str = "clips per forward pass (1)",
-) -> None:
-    """Add ``--batch``."""
-    parser.add_argument("--batch", type=positive, default=default, help=about)
-
-
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add ``--store``."""
-    parser.add_argument("--store", type=Path, default=STORE, help=f"record file ({STORE})")
-
-
-def add_out(parser: argparse.ArgumentParser) -> None:
-    """Add ``--out``."""
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the report ({OUT})")
-
-
-def add_report(parser: argparse.ArgumentParser) -> None:
-    """Add ``--store``, ``--report`` and ``--out``; see :func:`finish`."""
-    add_store(parser)
-    parser.add_argument("--report", action="store_true", help="write the report when done")
-    add_out(parser)
-
-
-def add_weights(parser: argparse.ArgumentParser, result: str) -> None:
-    """Add ``--weights`` and ``--untrained``.
-
-    Args:
-        parser: of the command.
-        result: what is worth nothing without weights.
-    """
-    parser.add_argument(
-        "--weights", metavar="FILE", type=Path,
-        help="a checkpoint of a published repository, which must fit the model",
-    )  # fmt: skip
-    parser.add_argument(
-        "--untrained", action="store_true", help=f"run without weights; the {result} say nothing"
-    )
-
-
-def add_no_flip(parser: argparse.ArgumentParser) -> None:
-    """Add ``--no-flip``."""
-    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirrored")
+    """Add shared options: as they are, then those with other arguments of ``add_argument``."""
+    for name in (*names, *changed):
+        parser.add_argument(f"--{name}", **{**SHARED[name], **changed.get(name, {})})
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -150,14 +109,7 @@ def add_own(parser: argparse.ArgumentParser, title: str) -> None:
     own.add_argument("--r", type=int, nargs="*", help="frames kept by each stage")
     own.add_argument("--b", type=int, nargs="*", help="block before which each stage acts")
     own.add_argument("--pipeline", help="seq2seq or seq2frame")
-    add_option(own, "a further option of h2ot_core.build, such as width=256 or tpc_k=5")
-
-
-def add_option(parser: argparse._ActionsContainer, about: str) -> None:
-    """Add ``--option``."""
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help=about
-    )  # fmt: skip
+    add_shared(own, "option")
 
 
 # --- from arguments to cases and motion --------------------------------------------------------

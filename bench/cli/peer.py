@@ -33,11 +33,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, help="F, where the repository lets one choose")
     parser.add_argument("--r", type=int, nargs="+", help="frames kept")
     parser.add_argument("--b", type=int, nargs="+", help="block before which frames are dropped")
-    options.add_option(parser, "such as width=256")
+    options.add_shared(parser, option={"help": "such as width=256"})
     parser.add_argument("--rounds", type=positive, default=10, help="rounds (10)")
-    options.add_batch(parser, None, "clips per pass (1; 4 with --training)")
-    options.add_device(parser)
-    options.add_dtype(parser, ("float32", "bfloat16"))
+    options.add_shared(
+        parser, batch={"default": None, "help": "clips per pass (1; 4 with --training)"}
+    )
+    options.add_shared(parser, "device", dtype={"choices": ("float32", "bfloat16")})
     parser.add_argument(
         "--runtime", default="eager",
         help="of this package's side, as for runtimes; the published code stays eager (eager)",
@@ -46,8 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--training", action="store_true",
         help="training steps instead of forward passes, and their estimated memory",
     )  # fmt: skip
-    options.add_threads(parser)
-    options.add_motion(parser)
+    options.add_shared(parser, "threads", "motion")
     parser.add_argument("--store", type=Path, help="keep the records in this file")
     parser.set_defaults(interrupted="nothing of this comparison is stored")
 

@@ -19,11 +19,9 @@ _MIN_SHARE = 0.005  # of an operator that is listed
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_batch(parser)
-    options.add_device(parser)
-    options.add_threads(parser)
+    options.add_shared(parser, "batch", "device", "threads")
     parser.add_argument("--passes", type=options.positive, default=5, help="forward passes (5)")
-    options.add_motion(parser)
+    options.add_shared(parser, "motion")
     options.add_own(parser, "the configuration (mixste)")
     parser.set_defaults(interrupted="nothing was stored")
 

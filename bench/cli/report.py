@@ -13,8 +13,7 @@ DESCRIPTION = "Write ablation.md, a CSV beside each table and the plots, from re
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_store(parser)
-    options.add_out(parser)
+    options.add_shared(parser, "store", "out")
     parser.add_argument(
         "others", nargs="*", type=Path, metavar="FILE", help="more record files to put beside it"
     )

@@ -21,10 +21,8 @@ DESCRIPTION = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_store(parser)
-    options.add_device(parser, about="without timed rows (cpu)")
-    options.add_dtype(parser)
-    options.add_threads(parser, "without timed rows")
+    options.add_shared(parser, "store", device={"help": "without timed rows (cpu)"})
+    options.add_shared(parser, "dtype", threads={"help": "without timed rows"})
 
 
 def run(args: argparse.Namespace) -> None:

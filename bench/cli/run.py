@@ -38,23 +38,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=positive, nargs="+", default=[1], help="clips per forward pass (1)"
     )
-    options.add_device(parser)
-    options.add_dtype(parser)
-    options.add_threads(parser)
+    options.add_shared(parser, "device", "dtype", "threads")
     _add_sampling(parser)
     parser.add_argument(
         "--training-steps",
         action="store_true",
         help="run real training steps of Table 3 on a CPU too (minutes each)",
     )
-    options.add_motion(parser)
+    options.add_shared(parser, "motion")
     parser.add_argument(
         "--quick",
         action="store_true",
         help="time only the baseline and the default scheme of each host, and HoT-MixSTE, and "
         "draw no figures; all exact columns are kept",
     )
-    options.add_report(parser)
+    options.add_shared(parser, "store", "report", "out")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -33,11 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "poses scaled to a person's size",
     )  # fmt: skip
     parser.add_argument("--rounds", type=options.positive, default=10, help="rounds (10)")
-    options.add_batch(parser)
-    options.add_device(parser)
-    options.add_threads(parser)
-    options.add_motion(parser)
-    options.add_report(parser)
+    options.add_shared(parser, "batch", "device", "threads", "motion", "store", "report", "out")
     options.add_own(parser, "one configuration instead of all hosts")
 
 

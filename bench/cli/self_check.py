@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench.cli.options import add_device
+from bench.cli import options
 
 HELP = "does the harness measure what it says, on this machine?"
 DESCRIPTION = (
@@ -17,7 +17,7 @@ DESCRIPTION = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add_device(parser)
+    options.add_shared(parser, "device")
     parser.set_defaults(interrupted="nothing was stored")
 
 

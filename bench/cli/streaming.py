@@ -28,11 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hop", type=int, nargs="+", help="frames between seq2seq windows (F, F / 3, F / 9)"
     )
-    options.add_motion(parser)
-    options.add_device(parser)
-    options.add_dtype(parser)
-    options.add_threads(parser)
-    options.add_report(parser)
+    options.add_shared(parser, "motion", "device", "dtype", "threads", "store", "report", "out")
     options.add_own(parser, "the model (mixste)")
 
 

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--trunk", "--supernet", action="store_true",
         help="train the trunk, on generated motion and --motion",
     )  # fmt: skip
-    options.add_motion(parser, "open motion for the trunk")
+    options.add_shared(parser, motion={"help": "open motion for the trunk"})
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="for the state and the weights (runs/LABEL)"
     )
@@ -57,7 +57,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    options.add_device(parser)
+    options.add_shared(parser, "device")
     parser.add_argument("--devices", type=positive, default=1, help="processes per machine (1)")
     parser.add_argument("--nodes", type=positive, default=1, help="machines (1)")
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
