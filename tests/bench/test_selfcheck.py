@@ -77,7 +77,7 @@ def test_the_command_says_how_it_went(
 ) -> None:  # fmt: skip
     checks = [Check(f"property {i}", "+0.1%", "1%", v) for i, v in enumerate(verdicts)]
     assert exit_status(checks) == status
-    monkeypatch.setattr(self_check, "run", lambda device, say: checks)
+    monkeypatch.setattr(self_check, "run", lambda device, log: checks)
     assert main(["self-check"]) == status
     out = capsys.readouterr().out
     assert all(check.name in out and check.verdict in out for check in checks)
