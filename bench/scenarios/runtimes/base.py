@@ -22,7 +22,7 @@ NOT_FINITE = "its poses are not finite: values beyond the range of its type"
 
 
 class Unavailable(NotApplicable):
-    """The runtime cannot be had here, or not for this model; the message says why."""
+    """The runtime does not work here, or not with this model; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,10 @@ class Runtime:
 
     Attributes:
         title: what is done, for the report.
-        available: from a device's type to why it cannot be had there, "" if it can.
+        available: from a device's type to why the runtime is missing there, "" if it is not.
         prepare: from a float32 model in evaluation mode and an example of its input, both on the
-            device, to a call for inputs of that shape, warmed up. Leaves the model as it is.
-            Raises :class:`Unavailable` where the model does not go with the runtime.
+            device, to a call for inputs of that shape, warmed up. Does not change the model.
+            Raises :class:`Unavailable` for a model that the runtime cannot run.
     """
 
     title: str

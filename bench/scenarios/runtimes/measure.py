@@ -156,7 +156,7 @@ def _prepare_case(job: Job, case: Case, keep: Keep) -> _Ready:
     reference: list[Tensor] = []
     for name in job.names:
         try:
-            call, took_s = _prepared(name, model, inputs[0])
+            call, elapsed_s = _prepare(name, model, inputs[0])
             poses = [_poses(call, x) for x in inputs]
             if not all(bool(y.isfinite().all()) for y in poses):
                 raise Unavailable(NOT_FINITE)
@@ -172,15 +172,15 @@ def _prepare_case(job: Job, case: Case, keep: Keep) -> _Ready:
             scale = scale or _scale(case, job.motion, poses)
         drift = drift_mm(poses, reference, scale or 1.0)
         protocol = {
-            "prepare_s": took_s, "inputs": len(inputs) * case.batch, "scale": scale,
+            "prepare_s": elapsed_s, "inputs": len(inputs) * case.batch, "scale": scale,
             "weights": job.weights.name if job.weights else "drawn by name, poses scaled",
             "runtime": RUNTIMES[name].title,
         }  # fmt: skip
-        told = {"unit": "mm", "protocol": protocol}
-        keep(case, DRIFT, name, values=drift, labels=("mean", "max"), **told)
+        fields = {"unit": "mm", "protocol": protocol}
+        keep(case, DRIFT, name, values=drift, labels=("mean", "max"), **fields)
         if job.weights is not None:
             error_mm = _error_mm(model, job.motion, case.batch, poses)
-            keep(case, ERROR, name, values=(error_mm,), **told)
+            keep(case, ERROR, name, values=(error_mm,), **fields)
     return _Ready(calls, inputs)
 
 
@@ -192,17 +192,17 @@ def _skip_all(job: Job, case: Case, keep: Keep) -> None:
             keep(case, DRIFT, name, unit="", values=(), **excuse(missing))
 
 
-def _prepared(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
+def _prepare(name: str, model: h2ot_core.Hourglass, example: Tensor) -> tuple[Call, float]:
     """A runtime's call, and the seconds of preparing it."""
     runtime = RUNTIMES[name]
     reason = runtime.available(example.device.type)
     if reason:
         raise Unavailable(reason)
     prepared: list[Call] = []
-    took_s = clock.time_call(
+    elapsed_s = clock.time_call(
         lambda: prepared.append(runtime.prepare(model, example)), example.device
     )
-    return prepared[0], took_s
+    return prepared[0], elapsed_s
 
 
 def _rounds(job: Job, ready: Mapping[Case, _Ready], keep: Keep) -> None:

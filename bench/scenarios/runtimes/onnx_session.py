@@ -1,8 +1,8 @@
 """ONNX Runtime: the model exported once, for any batch size, and run outside PyTorch.
 
-Two operators of pruning have no translation in PyTorch's exporter and get one here: a stable sort
-(ONNX's TopK prefers the earlier of two equal values, so it is stable) and a search in sorted
-positions (counted, as there are few of them).
+PyTorch's exporter cannot translate two operators of pruning, so they are translated here: a stable
+sort (ONNX's TopK prefers the earlier of two equal values, so it is stable) and a search in sorted
+positions (by counting, as there are few of them).
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ def export(model: Hourglass, example: Tensor) -> bytes:
     Raises:
         Unavailable: as :func:`prepare`.
     """
-    # A batch of one would be taken for a constant.
+    # The exporter would make a batch of one a constant.
     example = example.expand(max(2, len(example)), *example.shape[1:]).contiguous()
-    # Its range is left to be found: some kernels have a largest size, which a named Dim refuses.
+    # The exporter finds its range: some kernels have a largest size, which a named Dim refuses.
     batch = torch.export.Dim.AUTO
-    wanted = [(p, p.requires_grad) for p in model.parameters()]
+    before = [(p, p.requires_grad) for p in model.parameters()]
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 model.requires_grad_(False), (example,), dynamo=True, verbose=False,
                 dynamic_shapes=({0: batch},), custom_translation_table=_translations(),
             )  # fmt: skip
-    except Exception as error:  # the exporter wraps what an operator lacks in several layers
+    except Exception as error:  # the exporter wraps the cause in several layers
         raise Unavailable(f"cannot be exported to ONNX: {_cause(error)}") from None
     finally:
-        for parameter, value in wanted:
+        for parameter, value in before:
             parameter.requires_grad_(value)
     assert program is not None
     (rows, *_) = program.model.graph.inputs[0].shape
@@ -95,7 +95,7 @@ def _cause(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its own deprecations, and at length how it gets on."""
+    """Silence the exporter's deprecations and progress messages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -129,9 +129,9 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         if out_int32 or sorter is not None:
             raise NotImplementedError("searchsorted with int32 results or a sorter")
         places = op.Unsqueeze(sorted_sequence, op.Constant(value_ints=[-2]))
-        wanted = op.Unsqueeze(self, op.Constant(value_ints=[-1]))
+        values = op.Unsqueeze(self, op.Constant(value_ints=[-1]))
         upper = right or side == "right"
-        before = op.LessOrEqual(places, wanted) if upper else op.Less(places, wanted)
+        before = op.LessOrEqual(places, values) if upper else op.Less(places, values)
         ones = op.Cast(before, to=TensorProto.INT64)
         return op.ReduceSum(ones, op.Constant(value_ints=[-1]), keepdims=0)
 

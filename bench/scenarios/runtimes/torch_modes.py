@@ -1,4 +1,4 @@
-"""Runtimes that PyTorch itself has."""
+"""Runtimes of PyTorch itself."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def eager(model: Hourglass, example: Tensor) -> Call:
 
 
 def can_pack(device: str) -> str:
-    """Layouts are oneDNN's, which is for a CPU."""
+    """Needs oneDNN, which is for CPUs."""
     if device != "cpu":
         return "needs the CPU"
     return "" if fused.TYPES else "this build of PyTorch lacks oneDNN"
 
 
 def packed(model: Hourglass, example: Tensor) -> Call:
-    """The model with its weights laid out for oneDNN once."""
+    """The model with its weights packed for oneDNN once."""
     try:
         return _warm(Packed(model), example)
-    except ConfigError as error:  # a type that the processor lacks
+    except ConfigError as error:  # a type that the processor does not support
         raise Unavailable(str(error)) from None
 
 
@@ -63,7 +63,7 @@ def can_compile(device: str) -> str:
 
 
 def compiled(model: Hourglass, example: Tensor) -> Call:
-    """Compile the model whole, for this shape alone.
+    """Compile the model as one graph, for this shape alone.
 
     Raises:
         Unavailable: where it cannot be traced as one graph.
@@ -80,34 +80,34 @@ def compiled(model: Hourglass, example: Tensor) -> Call:
 
 
 def has_cuda(device: str) -> str:
-    """CUDA graphs are of CUDA."""
+    """Needs CUDA."""
     return "" if device == "cuda" else "needs a CUDA device"
 
 
 class _Recorded:
-    """Kernels of one pass, and all that they read: without the model its weights would be freed."""
+    """The kernels of one pass, and the model, which keeps alive the weights that they read."""
 
     def __init__(self, model: Call, example: Tensor) -> None:
         self.model = model
-        self.place = example.clone()
+        self.input = example.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.inference_mode(), torch.cuda.stream(stream):
             for _ in range(3):
-                model(self.place)
+                model(self.input)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(self.graph):
-            self.result = model(self.place)
+            self.result = model(self.input)
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.place.copy_(x)
+        self.input.copy_(x)
         self.graph.replay()
         return self.result
 
 
 def cuda_graph(model: Call, example: Tensor) -> Call:
-    """Record the kernels of one pass and replay them; the input is copied to where they read it.
+    """Record the kernels of one pass and replay them; the input is copied to their input buffer.
 
     The result is overwritten by the next call.
     """
@@ -115,7 +115,7 @@ def cuda_graph(model: Call, example: Tensor) -> Call:
 
 
 def compiled_graph(model: Hourglass, example: Tensor) -> Call:
-    """The kernels that torch.compile makes, recorded as a CUDA graph and replayed.
+    """The kernels of torch.compile, recorded as a CUDA graph and replayed.
 
     Raises:
         Unavailable: as :func:`compiled`.
@@ -124,7 +124,7 @@ def compiled_graph(model: Hourglass, example: Tensor) -> Call:
 
 
 def can_compile_graph(device: str) -> str:
-    """What both need."""
+    """Needs CUDA and Triton."""
     return has_cuda(device) or can_compile(device)
 
 
@@ -132,7 +132,7 @@ def can_compile_graph(device: str) -> str:
 
 
 def rounded(prepare: Callable[[Hourglass, Tensor], Call], dtype: torch.dtype) -> Prepare:
-    """The same way to run, of a copy whose weights and input are rounded to a type.
+    """The same runtime with a copy of the model whose weights and input are rounded to a type.
 
     Everything is computed in that type; no autocast.
     """
