@@ -330,7 +330,7 @@ def test_records_that_cannot_be_read(said: Said, tmp_path: Path) -> None:
     refused(said(f"report --store {path}"), f"line 1 of {path} is not a benchmark record")
     refused(said(f"run {PRUNED} --store {path}"), f"line 1 of {path} is not a benchmark record")
     path.write_text("")
-    refused(said(f"report --store {path} --out {tmp_path / 'out'}"), "holds no records yet")
+    refused(said(f"report --store {path} --out {tmp_path / 'out'}"), "has no records yet")
     assert not (tmp_path / "out").exists()
 
 

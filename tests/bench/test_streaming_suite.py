@@ -331,5 +331,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "## Streaming latency" in (out / "ablation.md").read_text()
     kinds = {(r.case.prune, r.protocol["hop"]) for r in store.read(path)}
     assert kinds == {(None, 9), (None, 3), ("tps", 9), ("tps", 3)}
-    assert main(["streaming", "--fps", "0", "--store", str(path)]) == 2
-    assert "error: fps and seconds must be above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["streaming", "--fps", "0", "--store", str(path)])
+    assert "--fps: must be above 0" in capsys.readouterr().err
