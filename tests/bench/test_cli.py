@@ -191,7 +191,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name, metric in METRICS.items():
         monkeypatch.setitem(METRICS, name, replace(metric, measure=stand_in(metric.readings)))
-    monkeypatch.setattr(sampling, "VISIT_SAMPLES", 1)
+    monkeypatch.setattr(sampling, "TRIAL_SAMPLES", 1)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
