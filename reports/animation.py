@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from matplotlib import animation, style
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection  # type: ignore[import-untyped]
-from tqdm import tqdm
 
 from bench.data.readers.keypoints import Keypoints
 from bench.data.skeleton import LEFT, PARENTS, RIGHT
 from bench.records.errors import UsageError
 from bench.records.files import replacing
+from bench.records.progress import progress
 
 Array = npt.NDArray[np.float32]
 
@@ -82,12 +81,17 @@ def animate(path: Path, poses: Array, keypoints: Keypoints, *, fps: float, unit:
             figure.text(x, 0.965, side, va="top", fontsize=9, color=_SIDES[side])
         kind = animation.PillowWriter if path.suffix == ".gif" else animation.FFMpegWriter
         writer = kind(fps=rate)  # type: ignore[arg-type]  # any number will do
-        with replacing(path) as temporary, writer.saving(figure, str(temporary), 96):
-            for i, body in zip(tqdm(chosen, "drawing", file=sys.stderr), bodies, strict=True):
+        with (
+            replacing(path) as temporary,
+            writer.saving(figure, str(temporary), 96),
+            progress("drawing", len(chosen), unit="frame") as tick,
+        ):
+            for i, body in zip(chosen, bodies, strict=True):
                 flat.set_segments(keypoints.pixels[i][_BONES])
                 deep.set_segments(body[_BONES])
                 label.set_text(f"frame {keypoints.frames[i]}, {i / fps:.2f} s")
                 writer.grab_frame()
+                tick()
     every = "every frame" if stride == 1 else f"one frame in {stride}"
     speed = rate * stride / fps
     pace = "" if speed < 1.01 else f", {speed:.3g} times as fast as filmed"

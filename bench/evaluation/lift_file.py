@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import h2ot_core
 from bench.data.cameras import normalise
@@ -27,6 +25,7 @@ from bench.models.resolve import resolve
 from bench.models.weights import check_options
 from bench.records.errors import UsageError
 from bench.records.files import replacing
+from bench.records.progress import progress
 
 Array = npt.NDArray[np.float32]
 
@@ -168,11 +167,11 @@ def _lift(
 def _counted(model: h2ot_core.Hourglass, total: int) -> Iterator[None]:
     """Show the windows that the model has run on a progress line."""
     run = model.run
-    with tqdm(total=total, desc="windows", file=sys.stderr, dynamic_ncols=True) as bar:
+    with progress("lifting", total, unit="window") as tick:
 
         def counting(x: Tensor, *args: Any, **options: Any) -> h2ot_core.Output:
             output = run(x, *args, **options)
-            bar.update(x.shape[0])
+            tick(done=x.shape[0])
             return output
 
         model.run = counting  # type: ignore[method-assign]

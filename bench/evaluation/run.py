@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bench.data.sequences import DataError, DataSet, MotionSequence, Split, downsampled
 from bench.evaluation.protocol import Layout, Protocol, lay_out
 from bench.evaluation.result import Evaluation, SequenceErrors
 from bench.records.errors import UsageError
+from bench.records.progress import progress as progress_line
 from h2ot_core import Hourglass, metrics
 from h2ot_core.video import lift_windows
 
@@ -185,11 +184,11 @@ def _lifted(
     centre = protocol.windows == "centre"
     waiting: list[Tensor] = []
     total = sum(len(layout) for _, layout in plan)
-    with _evaluating(model), _bar(total, progress) as bar:
+    with _evaluating(model), progress_line("evaluating", total, not progress, "window") as tick:
         for batch in _batches(plan, protocol.batch):
             x = torch.cat([_input(*plan[i], rows, model.host.channels) for i, rows in batch])
             poses = _poses(model, x.to(like.device, like.dtype), mirror, centre)
-            bar.update(len(poses))
+            tick(done=len(poses))
             parts = poses.split([rows.stop - rows.start for _, rows in batch])
             for (i, rows), part in zip(batch, parts, strict=True):
                 waiting.append(part)
@@ -244,13 +243,6 @@ def _evaluating(model: Hourglass) -> Iterator[None]:
     finally:
         model.train(training)
         model.check_finite = check
-
-
-def _bar(total: int, progress: bool) -> tqdm[Any]:
-    return tqdm(
-        total=total, desc="evaluating", unit="window", file=sys.stderr, dynamic_ncols=True,
-        disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 10.0,
-    )  # fmt: skip
 
 
 # --- errors ------------------------------------------------------------------------------------

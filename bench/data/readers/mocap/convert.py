@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from bench.data.readers.mocap.asf import Skeleton, read_amc, read_asf
 from bench.data.readers.mocap.bvh import Bvh, Joint, read_bvh
@@ -21,6 +20,7 @@ from bench.data.readers.motion import Clip, Split, save_motion
 from bench.data.rotations import Real
 from bench.data.sequences import DataError
 from bench.data.skeleton import JOINT_NAMES
+from bench.records.progress import progress as progress_line
 
 ASF_JOINTS: Final[dict[str, tuple[str, ...]]] = {
     "Hip": ("lhipjoint", "rhipjoint"),
@@ -162,21 +162,23 @@ def import_motion(
     done = Imported()
     skeletons: dict[Path, Skeleton] = {}
     found: list[tuple[str, str, str, Real]] = []
-    for path in tqdm(files, unit="file", disable=not progress):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        try:
-            if path.suffix.lower() == ".amc":
-                subject, poses = _from_amc(path, naming, skeletons)
-                rate = source_fps
-            else:
-                subject = path.parent.name if path.parent != folder else path.stem.split("_")[0]
-                poses, rate = _from_bvh(path, naming)
-            poses = resampled(_upright(poses[naming.skip :], naming.up, path), rate, fps)
-        except DataError as error:
-            done.broken.append(str(error))
-            continue
-        action = named.get(name, named.get(path.stem, path.stem))
-        found.append((name, subject, action, poses))
+    with progress_line("reading", len(files), not progress, "file") as tick:
+        for path in files:
+            tick(path.stem)
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            try:
+                if path.suffix.lower() == ".amc":
+                    subject, poses = _from_amc(path, naming, skeletons)
+                    rate = source_fps
+                else:
+                    subject = path.parent.name if path.parent != folder else path.stem.split("_")[0]
+                    poses, rate = _from_bvh(path, naming)
+                poses = resampled(_upright(poses[naming.skip :], naming.up, path), rate, fps)
+            except DataError as error:
+                done.broken.append(str(error))
+                continue
+            action = named.get(name, named.get(path.stem, path.stem))
+            found.append((name, subject, action, poses))
     if not found:
         raise DataError(
             f"{folder}: none of {len(files)} files can be used; the first: {done.broken[0]}"
