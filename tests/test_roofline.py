@@ -15,9 +15,9 @@ from bench import limits, roofline, store
 from bench.case import Case
 from bench.cli import main
 from bench.environment import environment
+from bench.models import kernels
 from bench.record import Record
 from bench.store import open_store
-from h2ot_core import fused
 from reports.build import build
 
 CASE = Case(
@@ -113,8 +113,8 @@ def test_clustering_can_be_counted() -> None:
 def test_rates_are_positive() -> None:
     rates = roofline.peak_flops("cpu", "float32", side=8)
     assert min(rates) > 0
-    with fused.plain():
-        assert len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates) or not fused.TYPES
+    with kernels.plain():
+        assert len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates) or not kernels.supported_types()
     assert min(roofline.bandwidth("cpu", size=4096)) > 0
 
 

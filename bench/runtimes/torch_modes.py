@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bench.models import kernels
 from bench.runtimes.base import Call, Prepare, Unavailable
-from h2ot_core import ConfigError, Hourglass, Packed, fused
+from h2ot_core import ConfigError, Hourglass, Packed
 
 _WARMUP = {"cpu": 1, "cuda": 5}
 
@@ -38,7 +39,7 @@ def can_pack(device: str) -> str:
     """Layouts are oneDNN's, which is for a CPU."""
     if device != "cpu":
         return "needs the CPU"
-    return "" if fused.TYPES else "this build of PyTorch lacks oneDNN"
+    return "" if kernels.supported_types() else "this build of PyTorch lacks oneDNN"
 
 
 def packed(model: Hourglass, example: Tensor) -> Call:

@@ -1,0 +1,1 @@
+"""Models that are measured, and what of PyTorch and the library may be missing."""
