@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from bench.models.torch_private import cuda_sleep
 from h2ot_core import Hourglass
 
 P = ParamSpec("P")
@@ -127,7 +128,7 @@ def device_time(work: Callable[[], object], device: torch.device, *, behind_s: f
     timed with the gaps that follow.
     """
     synchronise(device)
-    torch.cuda._sleep(int(min(behind_s, 1.0) * _cycles_per_s(device)))
+    cuda_sleep(int(min(behind_s, 1.0) * _cycles_per_s(device)))
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     first.record()
     work()
@@ -143,7 +144,7 @@ def _cycles_per_s(device: torch.device) -> float:
     def seconds(cycles: int) -> float:
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         first.record()
-        torch.cuda._sleep(cycles)
+        cuda_sleep(cycles)
         last.record()
         synchronise(device)
         return first.elapsed_time(last) / 1e3
@@ -162,8 +163,8 @@ def sleep_proof(device: torch.device, *, length_s: float = 0.05) -> tuple[float,
         clock that does not wait reads some microseconds.
     """
     cycles = int(length_s * _cycles_per_s(device))
-    known = device_time(lambda: torch.cuda._sleep(cycles), device, behind_s=0.001)
-    return known, time_call(lambda: torch.cuda._sleep(cycles), device)
+    known = device_time(lambda: cuda_sleep(cycles), device, behind_s=0.001)
+    return known, time_call(lambda: cuda_sleep(cycles), device)
 
 
 class Flush:

@@ -388,7 +388,7 @@ def test_the_way_of_a_gpu_can_be_compiled_whole(host: str, monkeypatch: pytest.M
         monkeypatch.setattr(kernels, "fast_path_applies", lambda _: True)
         monkeypatch.setattr(inference, "linear", linear)
         monkeypatch.setattr(kernels, "hypotheses", lambda *_: None)  # not for a compiler
-        torch._dynamo.reset()
+        torch.compiler.reset()
         found = torch.compile(model, fullgraph=True, backend="eager")(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 

@@ -114,7 +114,10 @@ def test_rates_are_positive() -> None:
     rates = roofline.peak_flops("cpu", "float32", side=8)
     assert min(rates) > 0
     with kernels.plain():
-        assert len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates) or not kernels.supported_types()
+        assert (
+            len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates)
+            or not kernels.supported_types()
+        )
     assert min(roofline.bandwidth("cpu", size=4096)) > 0
 
 

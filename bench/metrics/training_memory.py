@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 import h2ot_core
 from bench.case import Case
 from bench.metrics.base import Context, Reading
+from bench.models.torch_private import fake_tensors, tracked_memory
 from h2ot_core.losses import loss_of
 
 BATCH = 4  # Table 1
@@ -31,20 +29,6 @@ class _Trained(nn.Module):
         return output.poses if self.model.config.pipeline == "seq2seq" else output.kept
 
 
-class _Tracker(MemTracker):
-    """Keeps the peak of the whole step alone.
-
-    The peaks of every module, which nothing here reads, are most of the work: a copy per operator
-    and active module, minutes for a deep host.
-    """
-
-    def _update_peak_stats(self, peak_state: Any) -> None:
-        for device, now in self._curr_mem_snap.items():
-            if self._peak_mem.get(device, 0) < now["Total"]:
-                self._peak_mem[device] = now["Total"]
-                self._peak_mem_snap[device] = dict(now)
-
-
 def measure(case: Case, context: Context) -> list[Reading]:
     """As :func:`peak`, which needs no context."""
     return peak(case)
@@ -53,21 +37,21 @@ def measure(case: Case, context: Context) -> list[Reading]:
 def of_step(
     trained: nn.Module, x: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> int:
-    """Peak bytes of a training step with AdamW; all within one ``FakeTensorMode``."""
+    """Peak bytes of a training step with AdamW; all within one :func:`fake_tensors`.
+
+    Raises:
+        NotApplicable: where PyTorch cannot track it.
+    """
     optimiser = torch.optim.AdamW(trained.parameters())
     for parameter in trained.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()  # its state exists from the second step on, which is the one to know
     optimiser.zero_grad()
-    tracker = _Tracker()
-    tracker.track_external(trained, optimiser, x, target)
-    with tracker:
+    with tracked_memory(trained, optimiser, x, target) as peaks:
         loss(trained(x), target).backward()
         optimiser.step()
         optimiser.zero_grad()
-    snapshots = tracker.get_tracker_snapshot("peak")  # of the CPU too, where x is elsewhere
-    snapshot = next(s for device, s in snapshots.items() if device.type == x.device.type)
-    return next(size for name, size in snapshot.items() if str(name) == "Total")
+    return peaks[x.device.type]  # the CPU has one too, where x is elsewhere
 
 
 def peak(case: Case) -> list[Reading]:
@@ -77,7 +61,7 @@ def peak(case: Case) -> list[Reading]:
     tensors; fused attention, no allocator overhead, no workspace of kernels. A lower bound of
     what a GPU needs.
     """
-    with FakeTensorMode():
+    with fake_tensors():
         trained = _Trained(h2ot_core.build(**case.build_arguments()).train())
         model = trained.model
         host = model.host

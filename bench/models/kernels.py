@@ -5,7 +5,8 @@ The regression gate runs an older ``h2ot_core`` under this harness.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,9 +23,10 @@ except ImportError:
     from h2ot_core.fused import linear, plain
     from h2ot_core.fused import ready as fast_path_applies
 
-    def ignoring_global_hooks() -> AbstractContextManager[None]:
+    @contextmanager
+    def ignoring_global_hooks() -> Iterator[None]:
         """Nothing: an older library did not ask for such hooks in training."""
-        return nullcontext()
+        yield
 
     def supported_types() -> tuple[torch.dtype, ...]:
         """As the library's."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import h2ot_core
 from bench import timing
+from bench.models.torch_private import fake_tensors
 from bench.peer.adapters import PEERS, Model
 from bench.runtimes import RUNTIMES
 from bench.runtimes.base import NOT_FINITE, Unavailable
@@ -169,20 +170,16 @@ class _Side:
 
     def memory(self) -> dict[str, Any]:
         """Estimated peak bytes of a training step on the first batch, see ``training_memory``."""
-        from torch._subclasses.fake_tensor import FakeTensorMode
-
         from bench.metrics import training_memory
 
         model = self._built().train()
         x, target = self._lesson()
-        mode = FakeTensorMode(allow_non_fake_inputs=True)  # some keep constants as attributes
+        mode = fake_tensors(allow_non_fake_inputs=True)  # some keep constants as attributes
         for module in model.modules():
-            for name, value in module._parameters.items():
-                if value is not None:
-                    module._parameters[name] = nn.Parameter(mode.from_tensor(value.detach()))
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = mode.from_tensor(buffer)
+            for name, value in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(mode.from_tensor(value.detach())))
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                setattr(module, name, mode.from_tensor(buffer))
         x, target = mode.from_tensor(x), mode.from_tensor(target)
         with mode:
             return {"bytes": training_memory.of_step(_Learned(model), x, target, self._loss())}

@@ -19,6 +19,7 @@ from bench.data.windows import MotionSource
 from bench.errors import UsageError
 from bench.metrics import METRICS
 from bench.metrics.base import Context, excuse
+from bench.models.torch_private import recompiling
 from bench.record import Record
 from bench.runtimes import RUNTIMES
 from bench.runtimes.base import NOT_FINITE, Call, Unavailable
@@ -138,9 +139,8 @@ def _measure(job: Job, cases: Sequence[Case], store: Store, stamp: Mapping[str, 
 
     # What was compiled for other cases would count against the limit of recompiling, and so would
     # what is compiled here, once per case and format.
-    torch._dynamo.reset()
-    limit = len(cases) * len(job.names) + torch._dynamo.config.recompile_limit
-    with torch._dynamo.config.patch(recompile_limit=limit):
+    torch.compiler.reset()
+    with recompiling(len(cases) * len(job.names)):
         _rounds(job, {case: _made_ready(job, case, keep) for case in cases}, keep)
 
 

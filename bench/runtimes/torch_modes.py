@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.models import kernels
+from bench.models.torch_private import compiler_errors
 from bench.runtimes.base import Call, Prepare, Unavailable
 from h2ot_core import ConfigError, Hourglass, Packed
 
@@ -72,7 +73,7 @@ def compiled(model: Hourglass, example: Tensor) -> Call:
     call: Call = torch.compile(model, fullgraph=True, dynamic=False)
     try:
         return _warm(call, example)
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except compiler_errors() as error:
         line = str(error).strip().splitlines()[0]
         raise Unavailable(f"torch.compile cannot make one graph of it: {line}") from None
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from h2ot_core.errors import ConfigError
 from h2ot_core.kernels import private
@@ -193,6 +193,7 @@ def _products(dtype: torch.dtype) -> Iterator[Check]:
 
     x, weight, bias = (_values(*shape, dtype=dtype) for shape in ((2, 3, 8), (4, 8), (4,)))
     scale, add = _values(4, dtype=dtype) + 2, _values(2, 3, 4, dtype=dtype)
+    gain, groups = _values(8, dtype=dtype), _values(3, 4, 8, dtype=dtype)
     packed = inference.PackedWeights([weight, bias])
 
     def fast(**after: Any) -> Callable[[], Tensor]:
@@ -207,7 +208,6 @@ def _products(dtype: torch.dtype) -> Iterator[Check]:
         return torch.inference_mode()(work)
 
     plain = functional.linear(x, weight, bias)
-    norm = nn.LayerNorm(8, dtype=dtype, device="cpu")
     yield "a linear layer", fast(), lambda: plain
     yield "a linear layer with GELU", fast(act="gelu"), lambda: functional.gelu(plain)
     yield "a linear layer with tanh", fast(act="tanh"), lambda: plain.tanh()
@@ -215,19 +215,25 @@ def _products(dtype: torch.dtype) -> Iterator[Check]:
     yield "a packed linear layer", no_gradients(packed_way), lambda: plain
     yield (
         "a product per group",
-        no_gradients(lambda: inference.grouped(x, _values(3, 4, 8, dtype=dtype))),
-        lambda: torch.einsum("nga,gba->ngb", x, _values(3, 4, 8, dtype=dtype)),
+        no_gradients(lambda: inference.grouped(x, groups)),
+        lambda: (x.unsqueeze(2) * groups).sum(dim=-1),
     )
-    yield "a layer norm", no_gradients(lambda: inference.normed(x, norm)), lambda: norm(x)
+    yield (
+        "a layer norm",
+        no_gradients(lambda: private.layer_norm(x, (8,), gain, gain, 1e-5)),
+        lambda: functional.layer_norm(x, (8,), gain, gain, 1e-5),
+    )
 
 
 def _gradients() -> Iterator[Check]:
-    """Gradients of the pairs of layers, all of one in a row."""
+    """Gradients of the pairs of layers.
+
+    No module is made or called, here and above: hooks on all modules would be called too.
+    """
     from h2ot_core.kernels import training
 
     x = _values(2, 3, 8).requires_grad_()
-    norm = nn.LayerNorm(8, device="cpu", dtype=torch.float32)
-    normal = (norm.weight, norm.bias)
+    normal = (_values(8).requires_grad_(), _values(8).add(1).requires_grad_())
     weight, bias = _values(6, 8).requires_grad_(), _values(6).requires_grad_()
     inputs = [x, weight, bias]
 
@@ -237,7 +243,7 @@ def _gradients() -> Iterator[Check]:
         return torch.cat([one.flatten() for one in (y, *found)])
 
     def parts() -> Tensor:
-        return torch.cat(training._NormLinear.apply(x, *normal, norm.eps, weight, bias, 2), dim=-1)
+        return torch.cat(training._NormLinear.apply(x, *normal, 1e-5, weight, bias, 2), dim=-1)
 
     yield (
         "the gradient of a linear layer",
@@ -247,7 +253,9 @@ def _gradients() -> Iterator[Check]:
     yield (
         "the gradient of a norm and a linear layer",
         lambda: gradients(parts, normal),
-        lambda: gradients(lambda: functional.linear(norm(x), weight, bias), normal),
+        lambda: gradients(
+            lambda: functional.linear(functional.layer_norm(x, (8,), *normal), weight, bias), normal
+        ),
     )
     yield (
         "the gradient of GELU and a linear layer",
