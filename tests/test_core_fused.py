@@ -472,7 +472,9 @@ def test_gradients_in_float32_go_through_onednn(kind: str, calls: list[tuple[int
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own rules
+# PyTorch scripts its own rules of forward derivatives when the first of them is needed.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?`:FutureWarning")
 def test_forward_derivatives_take_plain_layers() -> None:
     layer = nn.Linear(6, 4)
     x, tangent = torch.randn(3, 6), torch.randn(3, 6)

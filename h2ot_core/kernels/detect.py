@@ -142,7 +142,7 @@ def _named(error: Exception) -> str:
 def _examine() -> Status:
     reasons = [f"it lacks {name}" for name in private.MISSING]
     lacking = private.MISSING.values()
-    if private.EVERYTHING in lacking:
+    if private.UNUSABLE:
         return Status(False, why="; ".join(reasons))
     types: list[torch.dtype] = []
     if torch.backends.mkldnn.is_available() and private.ONEDNN not in lacking:

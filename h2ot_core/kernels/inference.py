@@ -61,7 +61,8 @@ def fast_path_applies(x: Tensor) -> bool:
     if not _wanted or type(x) is not Tensor or torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
-        return x.is_cuda and not torch.is_autocast_enabled("cuda") and detect.requested()
+        usable = not private.UNUSABLE and detect.requested()
+        return x.is_cuda and usable and not torch.is_autocast_enabled("cuda")
     cpu = x.is_cpu
     if (
         not (torch.backends.mkldnn.enabled if cpu else x.is_cuda)

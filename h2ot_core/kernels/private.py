@@ -53,6 +53,9 @@ _lacking = [name for name in _STATE if name not in _state]
 MISSING.update({f"torch.nn.Module().{name}": EVERYTHING for name in _lacking})
 """Names that this PyTorch lacks, and what cannot be done without them."""
 
+UNUSABLE = EVERYTHING in MISSING.values()
+"""Whether something is missing without which nothing can be done, or known of a module."""
+
 linear_pointwise: Any = _found["torch.ops.mkldnn._linear_pointwise"]
 reorder_linear_weight: Any = _found["torch.ops.mkldnn._reorder_linear_weight"]
 convolution_pointwise: Any = _found["torch.ops.mkldnn._convolution_pointwise"]
@@ -65,7 +68,7 @@ has_global_hooks: Callable[[], bool] = (
     _found["torch.nn.modules.module._has_any_global_hook"] or bool
 )
 _dispatch_modes: Callable[[], int] = _found["torch._C._len_torch_dispatch_stack"] or int
-_transform: Any = _found["torch._C._functorch.peek_interpreter_stack"] or int
+_transform: Any = _found["torch._C._functorch.peek_interpreter_stack"] or (lambda: None)
 _forward_ad = torch.autograd.forward_ad
 
 INLINABLE: Mapping[type[nn.Module], Any] = {
@@ -83,7 +86,7 @@ def is_transformed() -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or getattr(_forward_ad, "_current_level", 0) >= 0
+        or getattr(_forward_ad, "_current_level", -1) >= 0
         or _transform() is not None
     )
 
@@ -118,7 +121,7 @@ def is_unmodified(x: Tensor, kinds: Sequence[type[nn.Module]], *modules: nn.Modu
         kinds: of PyTorch's layers in :data:`INLINABLE`, one for each module.
         modules: of which to tell; anything at all.
     """
-    if _lacking:
+    if UNUSABLE:
         return False
     tensor = type(x)
     for kind, module in zip(kinds, modules, strict=True):  # asked in every pass, hence plainly
@@ -143,7 +146,7 @@ def fast_path_of(module: nn.Module) -> str:
     mark = getattr(type(module), "fast_path", None)
     if (
         mark is None
-        or _lacking
+        or UNUSABLE
         or type(module).forward is not mark.forward
         or "forward" in (own := vars(module))
         or own["_forward_hooks"]
