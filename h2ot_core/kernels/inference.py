@@ -66,9 +66,7 @@ def fast_path_applies(x: Tensor) -> bool:
     cpu = x.is_cpu
     if (
         not (torch.backends.mkldnn.enabled if cpu else x.is_cuda)
-        or private.has_dispatch_mode()
-        or private.has_global_hooks()
-        or private.is_transformed()
+        or private.is_watched()
         or torch.is_autocast_enabled("cpu" if cpu else "cuda")
     ):
         return False

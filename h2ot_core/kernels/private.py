@@ -70,6 +70,7 @@ has_global_hooks: Callable[[], bool] = (
 _dispatch_modes: Callable[[], int] = _found["torch._C._len_torch_dispatch_stack"] or int
 _transform: Any = _found["torch._C._functorch.peek_interpreter_stack"] or (lambda: None)
 _forward_ad = torch.autograd.forward_ad
+_Parameter = nn.Parameter
 
 INLINABLE: Mapping[type[nn.Module], Any] = {
     kind: kind.forward
@@ -83,17 +84,24 @@ INLINABLE: Mapping[type[nn.Module], Any] = {
 
 def is_transformed() -> bool:
     """True if a compiler, a tracer or a transform of functions looks at what runs."""
+    return torch.compiler.is_compiling() or _is_transformed()
+
+
+def is_watched() -> bool:
+    """True if something sees every operator or hears every module, other than a compiler.
+
+    A dispatch mode (a counter, a tracer, fake tensors), a hook on all modules, tracing, or a
+    transform of functions.
+    """
+    return bool(_dispatch_modes() or has_global_hooks() or _is_transformed())
+
+
+def _is_transformed() -> bool:
     return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or getattr(_forward_ad, "_current_level", -1) >= 0
+        getattr(_forward_ad, "_current_level", -1) >= 0
         or _transform() is not None
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
     )
-
-
-def has_dispatch_mode() -> bool:
-    """True if a dispatch mode (a counter, a tracer, fake tensors) sees every operator."""
-    return _dispatch_modes() != 0
 
 
 def weights(module: nn.Module) -> tuple[Any, Any]:
@@ -124,11 +132,11 @@ def is_unmodified(x: Tensor, kinds: Sequence[type[nn.Module]], *modules: nn.Modu
     if UNUSABLE:
         return False
     tensor = type(x)
-    for kind, module in zip(kinds, modules, strict=True):  # asked in every pass, hence plainly
+    for kind, module in zip(kinds, modules):  # noqa: B905 - asked in every pass, hence plainly
         if (
             type(module) is not kind
             or kind.forward is not INLINABLE[kind]
-            or "forward" in (own := vars(module))
+            or "forward" in (own := module.__dict__)
             or own["_forward_hooks"]
             or own["_forward_pre_hooks"]
             or own["_backward_hooks"]
@@ -136,7 +144,7 @@ def is_unmodified(x: Tensor, kinds: Sequence[type[nn.Module]], *modules: nn.Modu
         ):
             return False
         for value in own["_parameters"].values():
-            if value is not None and type(value) is not nn.Parameter and type(value) is not tensor:
+            if type(value) is not _Parameter and type(value) is not tensor and value is not None:
                 return False
     return True
 
@@ -148,7 +156,7 @@ def fast_path_of(module: nn.Module) -> str:
         mark is None
         or UNUSABLE
         or type(module).forward is not mark.forward
-        or "forward" in (own := vars(module))
+        or "forward" in (own := module.__dict__)
         or own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]
