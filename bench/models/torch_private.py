@@ -17,6 +17,9 @@ from bench.excuses import NotApplicable
 from bench.models.kernels import ignoring_global_hooks
 
 
+_TRACKER_STATE = ("_update_peak_stats", "_curr_mem_snap", "_peak_mem", "_peak_mem_snap")
+
+
 def _lacking(name: str, purpose: str) -> NotApplicable:
     return NotApplicable(f"torch {torch.__version__} lacks {name}, which {purpose} needs")
 
@@ -81,8 +84,7 @@ def tracked_memory(
                     self._peak_mem_snap[device] = dict(now)
 
     plain = MemTracker()
-    state = ("_update_peak_stats", "_curr_mem_snap", "_peak_mem", "_peak_mem_snap")
-    tracker = Tracker() if all(hasattr(plain, name) for name in state) else plain
+    tracker = Tracker() if all(hasattr(plain, name) for name in _TRACKER_STATE) else plain
     tracker.track_external(model, optimiser, *tensors)
     peaks: dict[str, int] = {}
     with tracker, ignoring_global_hooks():  # the tracker's own, by which it follows modules
