@@ -54,8 +54,8 @@ def test_the_compilers_limit_rises_and_falls_back(monkeypatch: pytest.MonkeyPatc
         assert config.recompile_limit == before + 5
     assert config.recompile_limit == before
     assert issubclass(torch_private.compiler_errors(), RuntimeError)
-    monkeypatch.delattr(torch, "_dynamo")
-    monkeypatch.delattr(torch.compiler, "config", raising=False)
+    monkeypatch.setattr(torch, "_dynamo", None)
+    monkeypatch.setattr(torch.compiler, "config", None)
     with torch_private.recompiling(5):
         assert config.recompile_limit == before
     assert torch_private.compiler_errors() is RuntimeError
