@@ -34,12 +34,12 @@ class Tiny(AbstractHost):
     def steps(self):
         return tuple(Step(f"layer.{i}", partial(self.layer, i)) for i in range(self.depth))
 
-    def layer(self, i, x, tap):
+    def layer(self, i, x, recorder):
         x, layer = x.squeeze(2), self.layers[i]
-        if tap is not None:  # TPA listens: queries and keys as (B, streams, heads, frames, d)
+        if recorder is not None:  # for TPA: queries and keys as (B, streams, heads, frames, d)
             qkv = x @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias
             q, k, _ = qkv.detach().unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            tap.append((q.unsqueeze(1), k.unsqueeze(1)))
+            recorder.append((q.unsqueeze(1), k.unsqueeze(1)))
         return layer(x).unsqueeze(2)
 
     def head(self, x):  # (B, N, 1, C) -> (B, N, J, 3)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from h2ot_core import kernels
 from h2ot_core.errors import ConfigError, unknown
 from h2ot_core.hosts import HOSTS
 from h2ot_core.hosts.base import AbstractHost
@@ -79,6 +80,7 @@ def build(
     Raises:
         ConfigError: for an unknown name or option, or a combination that cannot work.
     """
+    kernels.requested()  # an unknown value of H2OT_KERNELS is told before anything is built
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
     kind = HOSTS[host]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from h2ot_core.errors import InputError
 from h2ot_core.hosts.base import AbstractHost
-from h2ot_core.layers import Tap
+from h2ot_core.layers import AttentionRecorder
 from h2ot_core.probe import NULL_PROBE, NullProbe, Probe
 from h2ot_core.prune.base import AbstractPruner, Signals
 from h2ot_core.recover.base import AbstractRecoverer
@@ -92,10 +92,10 @@ class Hourglass(nn.Module):
         self.check_finite = True
         self.centre = middle(schedule.frames) if config.pipeline == "seq2frame" else None
         self._stage_at = {host.stage_step(block): m for m, block in enumerate(schedule.b)}
-        self._tapped: frozenset[int] = frozenset()
+        self._recorded: frozenset[int] = frozenset()
         if pruner is not None and pruner.requires == "attention":
             steps = (host.score_step(block) for block in schedule.b)
-            self._tapped = frozenset(step for step in steps if step is not None)
+            self._recorded = frozenset(step for step in steps if step is not None)
         self._fix(pruner.fixed() if pruner is not None else None)
 
     def _fix(self, kept: list[list[int]] | None) -> None:
@@ -173,21 +173,21 @@ class Hourglass(nn.Module):
             given = self._check_selections(given, x.shape[0])
         noises = self._check_noise(noise, x.shape[0])
         chosen: list[Selection] = []
-        tap = Tap()
+        recorder = AttentionRecorder()
         z = self.host.embed(x)
         for i, step in enumerate(self.host.steps()):
             stage = self._stage_at.get(i)
             if stage is not None:
                 with probe.section("prune"):
-                    local, selection = self._select(x, z, chosen, stage, given, tap, noises)
+                    local, selection = self._select(x, z, chosen, stage, given, recorder, noises)
                     z = take(z, local)
                 chosen.append(selection)
                 if self.recoverer is not None and stage == self.schedule.stages - 1:
                     with probe.section("recover"):
                         z = self.recoverer.mark(z)
-            if i in self._tapped and given is None:
-                tap = Tap()
-                z = step.run(z, tap)
+            if i in self._recorded and given is None:
+                recorder = AttentionRecorder()
+                z = step.run(z, recorder)
             else:
                 z = step.run(z, None)
         return self._leave(z, tuple(chosen), probe)
@@ -226,7 +226,7 @@ class Hourglass(nn.Module):
         chosen: Sequence[Selection],
         stage: int,
         given: Sequence[Selection] | None,
-        tap: Tap,
+        recorder: AttentionRecorder,
         noises: Sequence[Tensor] | None,
     ) -> tuple[Tensor, Selection]:
         """Positions of the frames this stage keeps among the current ones, and the selection."""
@@ -251,7 +251,7 @@ class Hourglass(nn.Module):
             signals = Signals(
                 index=index,
                 keys=self.host.keys(z) if needs == "keys" else None,
-                attention=tap if needs == "attention" else None,
+                attention=recorder if needs == "attention" else None,
                 poses=poses,
                 noise=noises[stage] if noises is not None else None,
             )

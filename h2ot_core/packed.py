@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from h2ot_core import fused
+from h2ot_core import kernels
 from h2ot_core.errors import ConfigError
 from h2ot_core.hourglass import Config, Hourglass, Output
 
@@ -40,9 +40,10 @@ class Packed:
                 f"Packed takes a model made by h2ot_core.build, got {type(model).__name__}."
             )
         found = sorted({f"{p.dtype} on {p.device.type}" for p in model.parameters()})
-        wanted = {f"{kind} on cpu" for kind in fused.TYPES}
+        wanted = {f"{kind} on cpu" for kind in kernels.supported_types()}
         if not wanted:
-            raise ConfigError("this build of PyTorch lacks oneDNN; call the model itself.")
+            why = kernels.status().why or "this build of PyTorch lacks oneDNN"
+            raise ConfigError(f"{why}; call the model itself.")
         if len(found) != 1 or found[0] not in wanted:
             raise ConfigError(
                 f"Packed takes a model whose weights are all {' or all '.join(sorted(wanted))}, "
@@ -50,7 +51,7 @@ class Packed:
             )
         self.config: Config = model.config
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._packs = fused.Packs(self._model.parameters())
+        self._weights = kernels.PackedWeights(self._model.parameters())
         # Allocated and freed, never written: else passes would get their memory anew every time.
         torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
 
@@ -66,10 +67,10 @@ class Packed:
         Raises:
             InputError: on a wrong shape or type, or a value that is not finite.
         """
-        with torch.inference_mode(), fused.packing(self._packs):
+        with torch.inference_mode(), kernels.packing(self._weights):
             return self._model(x)
 
     def run(self, x: Tensor, **arguments: Any) -> Output:
         """As :meth:`h2ot_core.Hourglass.run`, whose arguments it takes, without gradients."""
-        with torch.inference_mode(), fused.packing(self._packs):
+        with torch.inference_mode(), kernels.packing(self._weights):
             return self._model.run(x, **arguments)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 import h2ot_core
 from bench.metrics.base import Reading
 from bench.models.build import measured_model
 from bench.models.context import Context
+from bench.models.torch_private import fake_tensors, tracked_memory
 from bench.records.case import Case
 from h2ot_core.losses import loss_of
 
@@ -34,24 +32,6 @@ class _Trained(nn.Module):
         return output.poses if self.model.config.pipeline == "seq2seq" else output.kept
 
 
-class _Tracker(MemTracker):
-    """Keeps only the peak of the step.
-
-    The peaks of every module, which nothing here reads, are most of the work: a copy per operator
-    and active module, minutes for a deep host. In a release without these private names the
-    tracker works as it is, only slower.
-    """
-
-    def _update_peak_stats(self, peak_state: Any) -> None:
-        if not all(hasattr(self, name) for name in ("_curr_mem_snap", "_peak_mem_snap")):
-            super()._update_peak_stats(peak_state)
-            return
-        for device, now in self._curr_mem_snap.items():
-            if self._peak_mem.get(device, 0) < now["Total"]:
-                self._peak_mem[device] = now["Total"]
-                self._peak_mem_snap[device] = dict(now)
-
-
 def measure(case: Case, context: Context) -> list[Reading]:
     """As :func:`peak`, which needs no context."""
     return peak(case)
@@ -60,21 +40,21 @@ def measure(case: Case, context: Context) -> list[Reading]:
 def of_step(
     trained: nn.Module, x: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> int:
-    """Peak bytes of a training step with AdamW; all within one ``FakeTensorMode``."""
+    """Peak bytes of a training step with AdamW; all within one :func:`fake_tensors`.
+
+    Raises:
+        NotApplicable: where PyTorch cannot track it.
+    """
     optimiser = torch.optim.AdamW(trained.parameters())
     for parameter in trained.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()  # its state exists from the second step on, which is the one to measure
     optimiser.zero_grad()
-    tracker = _Tracker()
-    tracker.track_external(trained, optimiser, x, target)
-    with tracker:
+    with tracked_memory(trained, optimiser, x, target) as peaks:
         loss(trained(x), target).backward()
         optimiser.step()
         optimiser.zero_grad()
-    snapshots = tracker.get_tracker_snapshot("peak")  # of the CPU too, where x is elsewhere
-    snapshot = next(s for device, s in snapshots.items() if device.type == x.device.type)
-    return next(size for name, size in snapshot.items() if str(name) == "Total")
+    return peaks[x.device.type]  # the CPU has one too, where x is elsewhere
 
 
 def peak(case: Case) -> list[Reading]:
@@ -84,7 +64,7 @@ def peak(case: Case) -> list[Reading]:
     tensors; fused attention, no allocator overhead, no workspace of kernels. A lower bound of
     what a GPU needs.
     """
-    with FakeTensorMode():
+    with fake_tensors():
         model = measured_model(replace(case, device="cpu"), training=True)
         trained = _Trained(model)
         host = model.host

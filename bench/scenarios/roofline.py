@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.models import kernels
 from bench.models.build import blank_model
 from bench.records import roofline_bound
 from bench.records.case import Case
@@ -38,7 +39,6 @@ from bench.records.session import opened, require_device, set_threads
 from bench.records.status import excuse
 from bench.records.store import read
 from bench.timing.clock import trial
-from h2ot_core import fused
 
 aten = torch.ops.aten
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices
@@ -63,8 +63,8 @@ def peak_flops(device: str, dtype: str, *, side: int | None = None) -> list[floa
     a, b, out = (torch.rand(n, n, device=device).to(getattr(torch, dtype)) for _ in range(3))
     with torch.inference_mode():
         seconds = _seconds(lambda: torch.mm(a, b, out=out), out.device)
-        if out.is_cpu and fused.ready(a):
-            seconds += _seconds(lambda: fused.linear(a, b, None), out.device)
+        if out.is_cpu and kernels.fast_path_applies(a):
+            seconds += _seconds(lambda: kernels.linear(a, b, None), out.device)
     return [2 * n**3 / s for s in seconds]
 
 

@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from bench.models.torch_private import cuda_sleep
 from h2ot_core import Hourglass
 
 P = ParamSpec("P")
@@ -128,7 +129,7 @@ def device_time(work: Callable[[], object], device: torch.device, *, behind_s: f
     timed with the gaps that follow.
     """
     synchronise(device)
-    sleeping_kernel(int(min(behind_s, 1.0) * _cycles_per_s(device)))
+    cuda_sleep(int(min(behind_s, 1.0) * _cycles_per_s(device)))
     return _event_time(work, device)
 
 
@@ -142,24 +143,12 @@ def _event_time(work: Callable[[], object], device: torch.device) -> float:
     return first.elapsed_time(last) / 1e3
 
 
-def sleeping_kernel(cycles: int) -> None:
-    """Start a CUDA kernel that does nothing for a number of cycles.
-
-    Raises:
-        RuntimeError: if this PyTorch has none.
-    """
-    sleep = getattr(torch.cuda, "_sleep", None)  # a private name, which a release may drop
-    if sleep is None:
-        raise RuntimeError(f"torch {torch.__version__} has no torch.cuda._sleep")
-    sleep(cycles)
-
-
 @cache
 def _cycles_per_s(device: torch.device) -> float:
     """How many cycles of a sleeping kernel the device counts in a second."""
 
     def seconds(cycles: int) -> float:
-        return _event_time(lambda: sleeping_kernel(cycles), device)
+        return _event_time(lambda: cuda_sleep(cycles), device)
 
     few, many = _CALIBRATION
     seconds(many)  # raises the clock rate
@@ -175,8 +164,8 @@ def sleep_proof(device: torch.device, *, length_s: float = 0.05) -> tuple[float,
         clock that does not wait reads some microseconds.
     """
     cycles = int(length_s * _cycles_per_s(device))
-    known = device_time(lambda: sleeping_kernel(cycles), device, behind_s=0.001)
-    return known, time_call(lambda: sleeping_kernel(cycles), device)
+    known = device_time(lambda: cuda_sleep(cycles), device, behind_s=0.001)
+    return known, time_call(lambda: cuda_sleep(cycles), device)
 
 
 class Flush:

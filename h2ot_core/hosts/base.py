@@ -8,19 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from h2ot_core.layers import StreamMean, Tap
+from h2ot_core.layers import AttentionRecorder, StreamMean
 from h2ot_core.schedule import Schedule
 
 
 class Step(NamedTuple):
     """One step of a host: (B, N, S, C) to the same, any N that pruning leaves.
 
-    ``run(tokens, tap)`` appends the queries and keys of its temporal attention to ``tap`` when
-    one is given; a step without temporal attention is never given one.
+    ``run(tokens, recorder)`` appends the queries and keys of its temporal attention to the recorder
+    where there is one; a step without temporal attention is never given one.
     """
 
     name: str
-    run: Callable[[Tensor, Tap | None], Tensor]
+    run: Callable[[Tensor, AttentionRecorder | None], Tensor]
 
 
 class AbstractHost(nn.Module, ABC):
@@ -84,7 +84,7 @@ class AbstractHost(nn.Module, ABC):
     def score_step(self, block: int) -> int | None:
         """The step whose temporal attention scores frames for b = ``block``, None without one.
 
-        By default the step of the block before; a host whose steps put nothing into their tap
+        By default the step of the block before; a host whose steps put nothing into their recorder
         returns None throughout, and TPA is refused.
         """
         return block - 1 if block else None

@@ -9,10 +9,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from h2ot_core import fused
+from h2ot_core import kernels
 from h2ot_core.errors import ConfigError
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Attention, Block, CrossAttention, DropPath, Mlp, Tap, idle
+from h2ot_core.layers import (
+    Attention,
+    AttentionRecorder,
+    Block,
+    CrossAttention,
+    DropPath,
+    Mlp,
+    attend,
+)
 from h2ot_core.schedule import Schedule
 
 _HYPOTHESES = 3
@@ -61,17 +69,16 @@ class SelfRefinement(nn.Module):
         self.mlp = Mlp(_HYPOTHESES * width, hidden, dropout=_DROPOUT)
         self.drop_path = DropPath(drop_path, shared=(1, 2, 3))
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x: Tensor, recorder: AttentionRecorder | None = None) -> Tensor:
         """(B, N, 3, C) to the same."""
         parts = []
         for i, one in enumerate(x.split(1, dim=2), start=1):
-            attention, norm = self.get_submodule(f"attn_{i}"), self.get_submodule(f"norm1_{i}")
-            if idle(self.drop_path) and fused.untouched(
-                attention, self.drop_path, everywhere=False
-            ):
-                parts.append(attention(norm(one), tap, one))
-            else:
-                parts.append(one + self.drop_path(attention(norm(one), tap)))
+            attention = self.get_submodule(f"attn_{i}")
+            y = self.get_submodule(f"norm1_{i}")(one)
+            z = kernels.residual(one, attention, y=y, drop=self.drop_path, recorder=recorder)
+            if z is None:
+                z = one + self.drop_path(attend(attention, y, recorder))
+            parts.append(z)
         return _mix(torch.cat(parts, dim=2), self.norm2, self.mlp, self.drop_path)
 
 
@@ -94,7 +101,7 @@ class CrossInteraction(nn.Module):
         self.mlp = Mlp(_HYPOTHESES * width, hidden, dropout=_DROPOUT)
         self.drop_path = DropPath(drop_path, shared=(1, 2, 3))
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x: Tensor, recorder: AttentionRecorder | None = None) -> Tensor:
         """(B, N, 3, C) to the same."""
         parts = list(x.split(1, dim=2))
         for i, sources in enumerate(self._SOURCES):
@@ -109,11 +116,12 @@ class CrossInteraction(nn.Module):
 
 def _mix(x: Tensor, norm: nn.Module, mlp: nn.Module, drop_path: DropPath) -> Tensor:
     """An MLP over all hypotheses of a frame, with a residual."""
-    wide = x.flatten(2)
-    if idle(drop_path) and fused.untouched(mlp, drop_path, everywhere=False):
-        return mlp(norm(wide), wide).unflatten(2, (_HYPOTHESES, -1))
-    y = mlp(norm(wide)).unflatten(2, (_HYPOTHESES, -1))
-    return x + drop_path(y)
+    x = x.flatten(2)
+    y = norm(x)
+    z = kernels.residual(x, mlp, y=y, drop=drop_path)
+    if z is None:
+        z = x + drop_path(mlp(y))
+    return z.unflatten(2, (_HYPOTHESES, -1))
 
 
 class MHFormer(AbstractHost):
@@ -185,21 +193,26 @@ class MHFormer(AbstractHost):
     def embed(self, x: Tensor) -> Tensor:
         """(B, F, J, 2) to three hypotheses (B, F, 3, C)."""
         tracks = x.flatten(2).transpose(1, 2)  # (B, 2J, F)
-        # In plain inference each hypothesis is put where it belongs.
-        joint = None
-        if fused.ready(x) and x.is_cpu and idle(self.pos_drop) and fused.untouched(self.pos_drop):
-            joint = x.new_empty(*x.shape[:2], _HYPOTHESES, self.width)
+        joint = kernels.hypotheses(x, _HYPOTHESES, self.width, self.pos_drop)
+        if joint is not None:
+            for i in range(_HYPOTHESES):
+                tracks, tokens, place = self._hypothesis(i + 1, tracks)
+                torch.add(tokens, place, out=joint[:, :, i])
+            return joint
         hypotheses = []
-        for i in range(1, _HYPOTHESES + 1):
-            encoder = self.get_submodule(f"Transformer_encoder_{i}")
-            tracks = tracks + encoder(self.get_submodule(f"norm_{i}")(tracks))
-            tokens = _embedded(tracks, self.get_submodule(f"embedding_{i}"))
-            place = self.get_parameter(f"pos_embed_{i}")
-            if joint is not None:
-                torch.add(tokens, place, out=joint[:, :, i - 1])
-            else:
-                hypotheses.append(self.pos_drop(tokens + place))
-        return torch.stack(hypotheses, dim=2) if joint is None else joint
+        for i in range(_HYPOTHESES):
+            tracks, tokens, place = self._hypothesis(i + 1, tracks)
+            hypotheses.append(self.pos_drop(tokens + place))
+        return torch.stack(hypotheses, dim=2)
+
+    def _hypothesis(self, i: int, tracks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tracks (B, 2J, F) after the i-th encoder, their tokens (B, F, C), and positions."""
+        encoder = self.get_submodule(f"Transformer_encoder_{i}")
+        tracks = tracks + encoder(self.get_submodule(f"norm_{i}")(tracks))
+        embedding = self.get_submodule(f"embedding_{i}")
+        fast = kernels.convolution(tracks, embedding)
+        tokens = embedding(tracks).transpose(1, 2) if fast is None else fast
+        return tracks, tokens, self.get_parameter(f"pos_embed_{i}")
 
     def steps(self) -> tuple[Step, ...]:
         """One step per block."""
@@ -212,7 +225,9 @@ class MHFormer(AbstractHost):
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, 3, C) to (B, N, J, 3)."""
-        y = _regressed(self.norm(x.flatten(2)), self.regression)
+        x = self.norm(x.flatten(2))
+        fast = kernels.norm_convolution(x, self.regression)
+        y = self.regression(x.transpose(1, 2)).transpose(1, 2) if fast is None else fast
         return y.unflatten(2, (self.joints, 3))
 
 
@@ -223,47 +238,4 @@ def _embedding(frames: int, tracks: int, width: int) -> nn.Module:
         return convolution
     return nn.Sequential(
         convolution, nn.BatchNorm1d(width, momentum=0.1), nn.ReLU(), nn.Dropout(0.25)
-    )
-
-
-def _embedded(tracks: Tensor, layer: Any) -> Tensor:
-    """Tracks (B, 2J, F) to tokens (B, F, C)."""
-    if fused.ready(tracks) and _pointwise(layer):
-        return fused.linear(tracks.transpose(1, 2), layer.weight.squeeze(-1), layer.bias)
-    return layer(tracks).transpose(1, 2)
-
-
-def _regressed(x: Tensor, layers: Any) -> Tensor:
-    """A batch norm of channels and a linear layer, in sequence; (B, N, C) to (B, N, C')."""
-    if not (fused.ready(x) and fused.untouched(layers) and _foldable(*layers)):
-        return layers(x.transpose(1, 2)).transpose(1, 2)
-    norm, convolution = layers
-    weight = convolution.weight.squeeze(-1)
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    bias = convolution.bias + weight @ (norm.bias - norm.running_mean * scale)
-    return fused.linear(x, weight * scale, bias)
-
-
-def _pointwise(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution over single frames, which is a linear layer."""
-    return (
-        type(layer) is nn.Conv1d
-        and fused.untouched(layer)
-        and not layer.training
-        and (layer.kernel_size, layer.stride, layer.groups) == ((1,), (1,), 1)
-        and layer.padding in ((0,), 0)
-    )
-
-
-def _foldable(*layers: nn.Module) -> bool:
-    """Whether layers are a batch norm of known moments and a linear layer that it goes into."""
-    if [type(layer) for layer in layers] != [nn.BatchNorm1d, nn.Conv1d]:
-        return False
-    norm, convolution = layers
-    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var, convolution.bias)
-    return (
-        fused.untouched(norm)
-        and not norm.training
-        and all(part is not None for part in parts)
-        and _pointwise(convolution)
     )

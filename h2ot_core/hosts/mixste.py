@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Block, Tap
+from h2ot_core.layers import AttentionRecorder, Block
 from h2ot_core.schedule import Schedule
 
 _DROP_PATH = 0.1  # of the last block; grows linearly from 0
@@ -101,12 +101,12 @@ class MixSTE(AbstractHost):
             )
         )
 
-    def _spatial(self, i: int, x: Tensor, tap: Tap | None) -> Tensor:
+    def _spatial(self, i: int, x: Tensor, recorder: AttentionRecorder | None) -> Tensor:
         x = self.spatial_norm(self.spatial_blocks[i](x))
         return x + self.temporal_pos.unsqueeze(2) if i == 0 else x
 
-    def _temporal(self, i: int, x: Tensor, tap: Tap | None) -> Tensor:
-        return self.temporal_norm(self.temporal_blocks[i](x, tap))
+    def _temporal(self, i: int, x: Tensor, recorder: AttentionRecorder | None) -> Tensor:
+        return self.temporal_norm(self.temporal_blocks[i](x, recorder))
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, J, C) to (B, N, J, 3)."""

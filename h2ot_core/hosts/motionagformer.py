@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from h2ot_core import fused
+from h2ot_core import kernels
 from h2ot_core.errors import ConfigError
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Attention, Mlp, Tap, added, blend, features
+from h2ot_core.kernels import FastPath
+from h2ot_core.layers import Attention, AttentionRecorder, Mlp, attend, blend, linear_tanh
 from h2ot_core.schedule import Schedule
 
 _LAYER_SCALE = 1e-5
@@ -21,7 +22,6 @@ _BONES = ((1, 0), (2, 1), (3, 2), (4, 0), (5, 4), (6, 5), (7, 0), (8, 7), (9, 8)
           (11, 8), (12, 11), (13, 12), (14, 8), (15, 14), (16, 15))  # fmt: skip
 # Bones that the published adjacency holds from child to parent only.
 _ONE_WAY = ((4, 0), (11, 8), (14, 8))
-_FEW = 8  # neighbours up to which they are looked for one after the other
 
 
 class SpatialGraph(nn.Module):
@@ -34,22 +34,22 @@ class SpatialGraph(nn.Module):
         self.batch_norm = nn.BatchNorm1d(joints)
         self.register_buffer("adjacency", _skeleton(), persistent=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        tap: Tap | None = None,
-        residual: Tensor | None = None,
-        scale: Tensor | None = None,
-        norm: nn.LayerNorm | None = None,
-    ) -> Tensor:
-        """Average over neighbours, add, normalise per joint; arguments as of an attention."""
-        x = x if norm is None else norm(x)
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over neighbours, add, normalise per joint, add, rectify."""
+        fast = kernels.spatial_graph(self, x)
+        if fast is not None:
+            return fast
+        update = self.U(x) + self.normalised() @ self.V(x)
+        update = self.batch_norm(update.flatten(0, 1))  # joints are the channels of the norm
+        return torch.relu(x + update.view_as(x))
+
+    fast_path: ClassVar = FastPath("spatial_graph", forward)
+
+    def normalised(self) -> Tensor:
+        """The adjacency over the roots of both degrees, (J, J), as exact as the model's type."""
         adjacency = self.get_buffer("adjacency")
-        # Worked out here, so that it is as exact as the model's own type.
         root = adjacency.sum(dim=-1, keepdim=True).rsqrt()
-        aggregate = (root * adjacency * root.T) @ _dense(x, self.V)
-        update = _dense(x, self.U, aggregate).flatten(0, 1)  # joints are the channels of the norm
-        return added(_rectified(x, self.batch_norm, update), residual, scale)
+        return root * adjacency * root.T
 
 
 class TemporalGraph(nn.Module):
@@ -66,59 +66,23 @@ class TemporalGraph(nn.Module):
         self.batch_norm = nn.BatchNorm1d(frames)
         self.neighbours = neighbours
 
-    def forward(
-        self,
-        x: Tensor,
-        tap: Tap | None = None,
-        residual: Tensor | None = None,
-        scale: Tensor | None = None,
-        norm: nn.LayerNorm | None = None,
-    ) -> Tensor:
-        """Average over similar frames, add, normalise per frame; arguments as of an attention."""
-        x = x if norm is None else norm(x)
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over similar frames, add, normalise per frame, add, rectify."""
+        fast = kernels.temporal_graph(self, x)
+        if fast is not None:
+            return fast
         with torch.no_grad():  # a choice of frames, and how many were chosen
             y = x.transpose(1, 2)  # (B, J, N, C)
             similarity = y @ y.transpose(-2, -1)
-            least = _largest(similarity, self.neighbours)
+            least = similarity.topk(self.neighbours, dim=-1).values[..., -1:]
             near = similarity.ge_(least)
             root = near.sum(dim=-1, keepdim=True).rsqrt()
-        aggregate = (near @ (root * _dense(x, self.V).transpose(1, 2))).mul_(root)
-        update = _dense(x, self.U, aggregate.transpose(1, 2))
+        aggregate = (near @ (root * self.V(x).transpose(1, 2))).mul_(root)
+        update = self.U(x) + aggregate.transpose(1, 2)
         # Frames are the channels of the norm: it averages over batch, joints and width.
-        return added(_rectified(x, self.batch_norm, update.flatten(2)), residual, scale)
+        return torch.relu(x + self.batch_norm(update.flatten(2)).view_as(x))
 
-
-def _largest(x: Tensor, n: int) -> Tensor:
-    """The n-th largest value along the last axis, which is kept with length 1; ties all count."""
-    if n > _FEW or not (x.is_cpu and fused.ready(x)):
-        return x.topk(n, dim=-1).values[..., -1:]
-    # Some passes that find a maximum take a fraction of a partial sort. What was found is put out
-    # of the way, and back in the end.
-    found = []
-    for _ in range(n - 1):
-        value, place = x.max(dim=-1, keepdim=True)
-        x.scatter_(-1, place, -torch.inf)
-        found.append((value, place))
-    least = x.amax(dim=-1, keepdim=True)
-    for value, place in found:
-        x.scatter_(-1, place, value)
-    return least
-
-
-def _rectified(x: Tensor, norm: nn.Module, y: Tensor) -> Tensor:
-    """ReLU of ``x + norm(y)``, y of any shape with as many elements, in the order of x."""
-    y = norm(y).view_as(x)
-    if fused.ready(x) and fused.untouched(norm):
-        return y.add_(x).relu_()
-    y = x + y
-    return torch.relu(y) if torch.is_grad_enabled() else y.relu_()
-
-
-def _dense(x: Tensor, layer: nn.Linear, add: Tensor | None = None) -> Tensor:
-    """A linear layer, and a sum of the same shape."""
-    if fused.ready(x) and fused.untouched(layer):
-        return fused.layer(x, layer, add=add)
-    return layer(x) if add is None else layer(x) + add
+    fast_path: ClassVar = FastPath("temporal_graph", forward)
 
 
 def _skeleton() -> Tensor:
@@ -143,18 +107,14 @@ class Mixed(nn.Module):
         self.layer_scale_1 = nn.Parameter(torch.full((width,), _LAYER_SCALE))
         self.layer_scale_2 = nn.Parameter(torch.full((width,), _LAYER_SCALE))
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x: Tensor, recorder: AttentionRecorder | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
-        if fused.untouched(self.mixer, self.mlp, everywhere=False):
-            x = fused.called(self.mixer, x, tap, x, self.layer_scale_1, self.norm1)
-            return fused.called(self.mlp, x, x, self.layer_scale_2, self.norm2)
-        y = self.norm1(x)
-        y = self.mixer(y) if tap is None else self.mixer(y, tap)
-        x = x + self.layer_scale_1 * y
-        return x + self.layer_scale_2 * self.mlp(self.norm2(x))
-
-
-fused.MADE.update((SpatialGraph, TemporalGraph))
+        mixer, scale = self.mixer, self.layer_scale_1
+        y = kernels.residual(x, mixer, norm=self.norm1, scale=scale, recorder=recorder)
+        x = torch.addcmul(x, attend(mixer, self.norm1(x), recorder), scale) if y is None else y
+        scale = self.layer_scale_2
+        y = kernels.residual(x, self.mlp, norm=self.norm2, scale=scale)
+        return torch.addcmul(x, self.mlp(self.norm2(x)), scale) if y is None else y
 
 
 class Layer(nn.Module):
@@ -174,9 +134,9 @@ class Layer(nn.Module):
         nn.init.zeros_(self.fusion.weight)
         nn.init.constant_(self.fusion.bias, 0.5)
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x: Tensor, recorder: AttentionRecorder | None = None) -> Tensor:
         """(B, N, J, C) to the same, N the frame count it was built for."""
-        one = self.att_temporal(self.att_spatial(x), tap)
+        one = self.att_temporal(self.att_spatial(x), recorder)
         other = self.graph_temporal(self.graph_spatial(x))
         return blend(one, other, self.fusion)
 
@@ -262,10 +222,10 @@ class MotionAGFormer(AbstractHost):
         """One step per layer."""
         return tuple(Step(f"layer.{i}", partial(self._layer, i)) for i in range(self.depth))
 
-    def _layer(self, i: int, x: Tensor, tap: Tap | None) -> Tensor:
-        x = self.layers[i](x, tap)
+    def _layer(self, i: int, x: Tensor, recorder: AttentionRecorder | None) -> Tensor:
+        x = self.layers[i](x, recorder)
         return self.norm(x) if i == self.depth - 1 else x
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, J, C) to (B, N, J, 3)."""
-        return self.out(features(x, self.rep_logit))
+        return self.out(linear_tanh(x, self.rep_logit))

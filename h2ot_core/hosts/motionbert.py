@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from h2ot_core.hosts.base import AbstractHost, Step
-from h2ot_core.layers import Block, Tap, blend, features
+from h2ot_core.layers import AttentionRecorder, Block, blend, linear_tanh
 from h2ot_core.schedule import Schedule
 
 # Of the normal that linear layers and embeddings start from. The published code truncates it at
@@ -29,11 +29,11 @@ class Layer(nn.Module):
         self.temporal = Block(width, heads, hidden, "temporal")
         self.spatial_first = spatial_first
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
+    def forward(self, x: Tensor, recorder: AttentionRecorder | None = None) -> Tensor:
         """(B, N, J, C) to the same."""
         if self.spatial_first:
-            return self.temporal(self.spatial(x), tap)
-        return self.spatial(self.temporal(x, tap))
+            return self.temporal(self.spatial(x), recorder)
+        return self.spatial(self.temporal(x, recorder))
 
 
 class MotionBERT(AbstractHost):
@@ -122,11 +122,11 @@ class MotionBERT(AbstractHost):
         """One step per layer."""
         return tuple(Step(f"layer.{i}", partial(self._layer, i)) for i in range(self.depth))
 
-    def _layer(self, i: int, x: Tensor, tap: Tap | None) -> Tensor:
-        one, other = self.blocks_st[i](x, tap), self.blocks_ts[i](x, tap)
+    def _layer(self, i: int, x: Tensor, recorder: AttentionRecorder | None) -> Tensor:
+        one, other = self.blocks_st[i](x, recorder), self.blocks_ts[i](x, recorder)
         x = blend(one, other, self.ts_attn[i])
         return self.norm(x) if i == self.depth - 1 else x
 
     def head(self, x: Tensor) -> Tensor:
         """(B, N, J, C) to (B, N, J, 3)."""
-        return self.out(features(x, self.pre_logits))
+        return self.out(linear_tanh(x, self.pre_logits))

@@ -39,10 +39,10 @@ class AttentionPruner(ScorePruner):
     def score(self, signals: Signals, stage: int) -> Tensor:
         """Sum each frame's attention; (B, N)."""
         assert signals.attention is not None
-        tap = signals.attention
-        parts = getattr(tap, "received", [])  # a plain list of pairs will do
-        if self.dim == -1 or len(parts) < len(tap):
-            parts = [self._received(query, key) for query, key in tap]
+        recorder = signals.attention
+        parts = getattr(recorder, "received", [])  # a plain list of pairs will do
+        if self.dim == -1 or len(parts) < len(recorder):
+            parts = [self._received(query, key) for query, key in recorder]
         return parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
 
     def _received(self, query: Tensor, key: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from h2ot_core.layers import Tap
+from h2ot_core.layers import AttentionRecorder
 from h2ot_core.schedule import Schedule
 
 
@@ -22,14 +22,14 @@ class Signals:
         index: (B, N) or (1, N) int64, their indices in the source sequence.
         keys: (B, N, C), one descriptor per frame, for pruners that require "keys".
         attention: queries and keys of the temporal attention of the block before, for
-            "attention"; see :class:`h2ot_core.layers.Tap`.
+            "attention"; see :class:`h2ot_core.layers.AttentionRecorder`.
         poses: (B, N, J, 2), the normalised 2D input poses, for "poses".
         noise: (B, N) or (1, N), takes the place of a pruner's seeded noise.
     """
 
     index: Tensor
     keys: Tensor | None = None
-    attention: Tap | None = None
+    attention: AttentionRecorder | None = None
     poses: Tensor | None = None
     noise: Tensor | None = None
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from h2ot_core import fused
+from h2ot_core import kernels
 from h2ot_core.errors import ConfigError
 from h2ot_core.prune.base import ScorePruner, Signals
 from h2ot_core.schedule import Schedule
@@ -67,7 +67,7 @@ class ClusterPruner(ScorePruner):
         noise = signals.noise
         if noise is None:
             noise = self.get_buffer(f"noise_{stage}")
-        quick = fused.ready(signals.keys) and not torch.compiler.is_compiling()
+        quick = kernels.fast_path_applies(signals.keys) and not torch.compiler.is_compiling()
         distance = _distances(keys) if quick else torch.cdist(keys, keys)
         distance = distance / keys.shape[-1] ** 0.5
         nearest = distance.topk(self.k, dim=-1, largest=False, sorted=False).values

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.cli import main
+from bench.models import kernels
 from bench.records import roofline_bound, store
 from bench.records.case import Case
 from bench.records.environment import environment
 from bench.records.record import Record
 from bench.records.store import open_store
 from bench.scenarios import roofline
-from h2ot_core import fused
 from reports.build import build
 
 CASE = Case(
@@ -114,8 +114,11 @@ def test_clustering_can_be_counted() -> None:
 def test_rates_are_positive() -> None:
     rates = roofline.peak_flops("cpu", "float32", side=8)
     assert min(rates) > 0
-    with fused.plain():
-        assert len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates) or not fused.TYPES
+    with kernels.plain():
+        assert (
+            len(roofline.peak_flops("cpu", "float32", side=8)) < len(rates)
+            or not kernels.supported_types()
+        )
     assert min(roofline.bandwidth("cpu", size=4096)) > 0
 
 

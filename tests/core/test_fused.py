@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import h2ot_core
-from h2ot_core import fused, layers, lean
-from h2ot_core.hosts import mhformer, motionagformer
+from h2ot_core import kernels, layers
+from h2ot_core.kernels import inference, training
 
 SMALL: dict[str, dict[str, Any]] = {
     "mixste": {"width": 32, "depth": 2, "heads": 2, "frames": 27},
@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
 PRUNED = {"r": [13, 9], "b": [0, 1]}
 
 pytestmark = pytest.mark.skipif(
-    not fused.TYPES, reason="this build of PyTorch has no oneDNN operators"
+    not kernels.supported_types(), reason="this build of PyTorch has no oneDNN operators"
 )
 
 
@@ -55,13 +55,13 @@ def _input(model: h2ot_core.Hourglass, batch: int = 2) -> Tensor:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the inputs that went through oneDNN."""
     found: list[tuple[int, ...]] = []
-    linear = fused.linear
+    linear = inference.linear
 
     def listened(x: Tensor, *arguments: Any, **after: Any) -> Tensor:
         found.append(tuple(x.shape))
         return linear(x, *arguments, **after)
 
-    monkeypatch.setattr(fused, "linear", listened)
+    monkeypatch.setattr(inference, "linear", listened)
     return found
 
 
@@ -77,7 +77,7 @@ def test_both_ways_give_the_same(
         fast = model(x)
         assert calls
         count = len(calls)
-        with fused.plain():
+        with inference.plain():
             plain = model(x)
         assert len(calls) == count
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
@@ -88,7 +88,7 @@ def test_attention_is_listened_to_alike() -> None:
     x = _input(model)
     with torch.no_grad():
         fast = model.run(x)
-        with fused.plain():
+        with inference.plain():
             plain = model.run(x)
     assert torch.equal(fast.selections[-1].index, plain.selections[-1].index)
     torch.testing.assert_close(fast.poses, plain.poses, rtol=1e-4, atol=1e-5)
@@ -97,14 +97,14 @@ def test_attention_is_listened_to_alike() -> None:
 @pytest.mark.parametrize("pieces", [1, 3, 100])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_attention_listened_to(batch: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_WEIGHTS", pieces * 9**2)
+    monkeypatch.setattr(inference, "_WEIGHTS", pieces * 9**2)
     torch.manual_seed(0)
     attention = layers.Attention(12, 2, "temporal").eval()
     x = torch.randn(batch, 9, 5, 12)
-    heard, pairs = layers.Tap(), layers.Tap()
+    heard, pairs = layers.AttentionRecorder(), layers.AttentionRecorder()
     with torch.no_grad():
         y = attention(x, heard)
-        with fused.plain():
+        with inference.plain():
             wanted = attention(x, pairs)
     assert not pairs.received
     torch.testing.assert_close(y, wanted)
@@ -115,14 +115,14 @@ def test_an_attention_listened_to(batch: int, pieces: int, monkeypatch: pytest.M
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.skipif(torch.bfloat16 not in fused.TYPES, reason="not on this processor")
+@pytest.mark.skipif(torch.bfloat16 not in kernels.supported_types(), reason="not on this processor")
 def test_bfloat16_goes_the_same_way(calls: list[tuple[int, ...]]) -> None:
     model = _model("mixste").to(torch.bfloat16)
     x = _input(model).to(torch.bfloat16)
     with torch.inference_mode():
         fast = model(x)
         assert calls
-        with fused.plain():
+        with inference.plain():
             plain = model(x)
     assert fast.dtype == torch.bfloat16
     apart = (fast.float() - plain.float()).norm() / plain.float().norm()
@@ -176,21 +176,21 @@ def test_dropout_in_training_is_not_skipped(calls: list[tuple[int, ...]]) -> Non
 @pytest.mark.parametrize(
     "path", ["norm1", "attn", "attn.qkv", "attn.proj", "mlp", "mlp.fc1", "mlp.act", "mlp.drop"]
 )
-@pytest.mark.parametrize("training", [True, False])
-def test_hooks_hear_what_they_would_hear(path: str, training: bool) -> None:
-    model = _model("mixste").train(training)
+@pytest.mark.parametrize("gradients", [True, False])
+def test_hooks_hear_what_they_would_hear(path: str, gradients: bool) -> None:
+    model = _model("mixste").train(gradients)
     for module in model.modules():
         if hasattr(module, "rate"):
             module.rate = 0.0
     x = _input(model)
     module = model.host.temporal_blocks[1].get_submodule(path)
     heard: list[Tensor] = []
-    with torch.set_grad_enabled(training):
+    with torch.set_grad_enabled(gradients):
         model(x)
         handle = module.register_forward_hook(lambda m, args, y: heard.append(y.detach()))
         model(x)
         once = len(heard)
-        with fused.plain():
+        with inference.plain():
             model(x)
         handle.remove()
     assert len(heard) == 2 * once > 0
@@ -235,7 +235,7 @@ def test_other_layers_in_mhformer_are_called(change: Any) -> None:
     x = _input(model)
     with torch.no_grad():
         fast = model(x)
-        with fused.plain():
+        with inference.plain():
             plain = other(x)
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
     for one, same in zip(model.buffers(), other.buffers(), strict=True):
@@ -301,20 +301,20 @@ def test_linear_by_definition(act: Any, bias: bool) -> None:
     y = functional.linear(x, weight, shift)
     then = {"none": lambda v: v, "gelu": functional.gelu, "tanh": torch.tanh}[act]
     with torch.inference_mode():
-        torch.testing.assert_close(fused.linear(x, weight, shift, act=act), then(y))
-        torch.testing.assert_close(fused.linear(x, weight, shift, add=add), y + add)
-        got = fused.linear(x, weight, shift, scale=scale, add=add)
+        torch.testing.assert_close(inference.linear(x, weight, shift, act=act), then(y))
+        torch.testing.assert_close(inference.linear(x, weight, shift, add=add), y + add)
+        got = inference.linear(x, weight, shift, scale=scale, add=add)
         torch.testing.assert_close(got, scale * y + add)
         turned = x.transpose(0, 1)
-        torch.testing.assert_close(fused.linear(turned, weight, shift), y.transpose(0, 1))
+        torch.testing.assert_close(inference.linear(turned, weight, shift), y.transpose(0, 1))
 
 
 def test_grouped_by_definition() -> None:
     torch.manual_seed(0)
     x, weights = torch.randn(5, 3, 7), torch.randn(3, 4, 7)
     with torch.inference_mode():
-        y = fused.grouped(x, weights)
-        wide = fused.grouped(torch.randn(5, 6, 7)[:, 1:4].copy_(x), weights)
+        y = inference.grouped(x, weights)
+        wide = inference.grouped(torch.randn(5, 6, 7)[:, 1:4].copy_(x), weights)
     torch.testing.assert_close(y, torch.einsum("nga,gba->ngb", x, weights))
     torch.testing.assert_close(wide, y)
     assert y.is_contiguous()
@@ -338,7 +338,7 @@ def test_a_gpu_gives_the_same_as_a_cpu(host: str, prune: str, batch: int) -> Non
         wanted = model(x)
         model.cuda()
         fast = model(x.cuda())
-        with fused.plain():
+        with inference.plain():
             plain = model(x.cuda())
     for got in (fast, plain):
         torch.testing.assert_close(got.cpu(), wanted, rtol=0, atol=1e-9 * float(wanted.abs().max()))
@@ -376,7 +376,7 @@ def test_the_way_of_a_gpu_can_be_compiled_whole(host: str, monkeypatch: pytest.M
         x: Tensor, weight: Tensor, bias: Tensor | None, *, act: str = "none", add: Any = None,
         scale: Any = None,
     ) -> Tensor:  # fmt: skip
-        y = functional.linear(x, *fused._scaled(weight, bias, scale))
+        y = functional.linear(x, *inference._scaled(weight, bias, scale))
         y = {"none": lambda y: y, "gelu": functional.gelu, "tanh": torch.tanh}[act](y)
         return y if add is None else y.add_(add)
 
@@ -384,10 +384,11 @@ def test_the_way_of_a_gpu_can_be_compiled_whole(host: str, monkeypatch: pytest.M
     x = _input(model)
     with torch.no_grad():
         wanted = model(x)
-        monkeypatch.setattr(fused, "ready", lambda _: True)
-        monkeypatch.setattr(fused, "linear", linear)
-        monkeypatch.setattr(mhformer, "idle", lambda _: False)  # puts hypotheses in place on a CPU
-        torch._dynamo.reset()
+        monkeypatch.setattr(inference, "fast_path_applies", lambda _: True)
+        monkeypatch.setattr(kernels, "fast_path_applies", lambda _: True)
+        monkeypatch.setattr(inference, "linear", linear)
+        monkeypatch.setattr(kernels, "hypotheses", lambda *_: None)  # not for a compiler
+        torch.compiler.reset()
         found = torch.compile(model, fullgraph=True, backend="eager")(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
@@ -396,7 +397,7 @@ def test_the_way_of_a_gpu_can_be_compiled_whole(host: str, monkeypatch: pytest.M
 
 
 def _joined(x: Tensor, norm: nn.LayerNorm | None, layer: nn.Linear) -> Tensor:
-    parts = lean.projections(x, norm, layer, 2)
+    parts = training.projections(x, norm, layer, 2)
     assert parts is not None
     assert len({part.untyped_storage().data_ptr() for part in parts}) == 2
     return torch.cat(parts, dim=-1)
@@ -413,7 +414,7 @@ def _layers(kind: str, bias: bool) -> Iterator[Any]:
         yield lambda x: layer(x)
         yield [*layer.parameters()]
     elif kind == "linear":
-        yield lambda x: lean.linear(x, layer)
+        yield lambda x: training.linear(x, layer)
         yield lambda x: layer(x)
         yield [*layer.parameters()]
     elif kind.startswith("norm"):
@@ -421,14 +422,14 @@ def _layers(kind: str, bias: bool) -> Iterator[Any]:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
         if kind == "norm":
-            yield lambda x: lean.norm_linear(x, norm, layer)
+            yield lambda x: training.norm_linear(x, norm, layer)
         else:
             yield lambda x: _joined(x, norm, layer)
         yield lambda x: layer(norm(x))
         yield [*norm.parameters(), *layer.parameters()]
     else:
         act = nn.GELU()
-        yield lambda x: lean.gelu_linear(x, act, layer)
+        yield lambda x: training.gelu_linear(x, act, layer)
         yield lambda x: layer(act(x))
         yield [*layer.parameters()]
 
@@ -457,9 +458,9 @@ def test_gradients_in_float32_go_through_onednn(kind: str, calls: list[tuple[int
     torch.manual_seed(0)
     layer, norm, act = nn.Linear(6, 4), nn.LayerNorm(6), nn.GELU()
     ways: dict[str, tuple[Any, Any]] = {
-        "linear": (lambda x: lean.linear(x, layer), layer),
-        "norm": (lambda x: lean.norm_linear(x, norm, layer), lambda x: layer(norm(x))),
-        "gelu": (lambda x: lean.gelu_linear(x, act, layer), lambda x: layer(act(x))),
+        "linear": (lambda x: training.linear(x, layer), layer),
+        "norm": (lambda x: training.norm_linear(x, norm, layer), lambda x: layer(norm(x))),
+        "gelu": (lambda x: training.gelu_linear(x, act, layer), lambda x: layer(act(x))),
     }
     short, long = ways[kind]
     x = torch.randn(2, 3, 6, requires_grad=True)
@@ -471,12 +472,14 @@ def test_gradients_in_float32_go_through_onednn(kind: str, calls: list[tuple[int
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own rules
+# PyTorch scripts its own rules of forward derivatives when the first of them is needed.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script(_method)?`:FutureWarning")
 def test_forward_derivatives_take_plain_layers() -> None:
     layer = nn.Linear(6, 4)
     x, tangent = torch.randn(3, 6), torch.randn(3, 6)
     with torch.autograd.forward_ad.dual_level():
-        y = lean.linear(torch.autograd.forward_ad.make_dual(x, tangent), layer)
+        y = training.linear(torch.autograd.forward_ad.make_dual(x, tangent), layer)
         found = torch.autograd.forward_ad.unpack_dual(y).tangent
     torch.testing.assert_close(found, tangent @ layer.weight.T)
 
@@ -485,14 +488,14 @@ def test_parts_are_left_to_a_layer_that_somebody_listens_to() -> None:
     layer, norm = nn.Linear(6, 6), nn.LayerNorm(6)
     x = torch.randn(2, 6)
     with torch.no_grad():
-        assert lean.projections(x, norm, layer, 3) is None
-    assert lean.projections(x.double(), norm, layer, 3) is None
-    assert lean.projections(x, norm, layer, 3) is not None
+        assert training.projections(x, norm, layer, 3) is None
+    assert training.projections(x.double(), norm, layer, 3) is None
+    assert training.projections(x, norm, layer, 3) is not None
     norm.register_forward_hook(lambda *_: None)
-    assert lean.projections(x, norm, layer, 3) is None
-    assert lean.projections(x, None, layer, 3) is not None
+    assert training.projections(x, norm, layer, 3) is None
+    assert training.projections(x, None, layer, 3) is not None
     layer.register_forward_hook(lambda *_: None)
-    assert lean.projections(x, None, layer, 3) is None
+    assert training.projections(x, None, layer, 3) is None
 
 
 @pytest.mark.parametrize("kind", ["norm", "gelu", "norm_parts"])
@@ -535,7 +538,7 @@ def test_a_model_learns_as_with_plain_layers(host: str, monkeypatch: pytest.Monk
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         if plain:
-            monkeypatch.setattr(lean, "_recording", lambda: False)
+            monkeypatch.setattr(training, "fast_path_applies", lambda: False)
         model.run(_input(model).double()).kept.square().mean().backward()
         found.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(found[0]) == len(found[1]) > 10
@@ -549,6 +552,6 @@ def test_the_nth_largest_with_ties(n: int) -> None:
     x = torch.randint(0, 5, (3, 4, 11), generator=generator).float()
     before = x.clone()
     with torch.no_grad():
-        found = motionagformer._largest(x, n)
+        found = inference.nth_largest(x, n)
     assert torch.equal(found, before.sort(dim=-1, descending=True).values[..., n - 1 : n])
     assert torch.equal(x, before)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import h2ot_core
-from h2ot_core import fused
+from h2ot_core import kernels
 from h2ot_core.packed import Packed
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 pytestmark = pytest.mark.skipif(
-    not fused.TYPES, reason="this build of PyTorch has no oneDNN operators"
+    not kernels.supported_types(), reason="this build of PyTorch has no oneDNN operators"
 )
 
 
@@ -44,18 +44,18 @@ def _input(model: h2ot_core.Hourglass, batch: int) -> Tensor:
 def packs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each layer that asked for its weights packed, whether it got them."""
     found: list[bool] = []
-    of = fused.Packs.of
+    of = kernels.PackedWeights.of
 
-    def listened(self: fused.Packs, *arguments: Any) -> Any:
+    def listened(self: kernels.PackedWeights, *arguments: Any) -> Any:
         answer = of(self, *arguments)
         found.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(fused.Packs, "of", listened)
+    monkeypatch.setattr(kernels.PackedWeights, "of", listened)
     return found
 
 
-@pytest.mark.parametrize("dtype", fused.TYPES, ids=str)
+@pytest.mark.parametrize("dtype", kernels.supported_types(), ids=str)
 @pytest.mark.parametrize("host", SIZES)
 def test_outputs_are_the_models(host: str, dtype: torch.dtype, packs: list[bool]) -> None:
     model = _model(host).to(dtype)
@@ -96,7 +96,7 @@ def test_other_models_and_threads_take_their_own_weights(packs: list[bool]) -> N
     packed(x)
     with torch.inference_mode():
         before = model(x)
-        with fused.packing(packed._packs):
+        with kernels.packing(packed._weights):
             packs.clear()
             assert torch.equal(model(x), before)
             assert packs
@@ -138,6 +138,6 @@ def test_what_it_does_not_take() -> None:
 
 
 def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "TYPES", ())
+    monkeypatch.setattr(kernels, "supported_types", tuple)
     with pytest.raises(h2ot_core.ConfigError, match="lacks oneDNN"):
         Packed(_model("mixste"))

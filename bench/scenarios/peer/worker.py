@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import h2ot_core
+from bench.models.torch_private import fake_tensors
 from bench.records.environment import version
 from bench.scenarios.peer.adapters import PEERS, Model
 from bench.scenarios.runtimes import RUNTIMES
@@ -144,20 +145,16 @@ class PeerModel:
 
     def memory(self) -> dict[str, Any]:
         """Estimated peak bytes of a training step on the first batch, see ``training_memory``."""
-        from torch._subclasses.fake_tensor import FakeTensorMode
-
         from bench.metrics import training_memory
 
         model = self._built().train()
         x, target = self._training_batch()
-        mode = FakeTensorMode(allow_non_fake_inputs=True)  # some keep constants as attributes
+        mode = fake_tensors(allow_non_fake_inputs=True)  # some keep constants as attributes
         for module in model.modules():
-            for name, value in module._parameters.items():
-                if value is not None:
-                    module._parameters[name] = nn.Parameter(mode.from_tensor(value.detach()))
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = mode.from_tensor(buffer)
+            for name, value in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(mode.from_tensor(value.detach())))
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                setattr(module, name, mode.from_tensor(buffer))
         x, target = mode.from_tensor(x), mode.from_tensor(target)
         with mode:
             return {"bytes": training_memory.of_step(_Trained(model), x, target, self._loss())}

@@ -18,6 +18,7 @@ from bench.metrics.base import excuse
 from bench.models import inputs as given
 from bench.models.build import measured_model
 from bench.models.context import Context
+from bench.models.torch_private import recompiling
 from bench.models.weights import Weights
 from bench.records import session
 from bench.records.case import Case
@@ -138,9 +139,8 @@ def _measure(job: Job, cases: Sequence[Case], store: Store, stamp: Mapping[str, 
 
     # Earlier compilations count against the limit of recompiling, and so do those here, one per
     # case and format.
-    torch._dynamo.reset()
-    limit = len(cases) * len(job.names) + torch._dynamo.config.recompile_limit
-    with torch._dynamo.config.patch(recompile_limit=limit):
+    torch.compiler.reset()
+    with recompiling(len(cases) * len(job.names)):
         _rounds(job, {case: _prepare_case(job, case, keep) for case in cases}, keep)
 
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bench.models import kernels
+from bench.models.torch_private import compiler_errors
 from bench.scenarios.runtimes.base import Call, Prepare, Unavailable
-from h2ot_core import ConfigError, Hourglass, Packed, fused
+from h2ot_core import ConfigError, Hourglass, Packed
 
 _WARMUP = {"cpu": 1, "cuda": 5}
 
@@ -38,7 +40,7 @@ def can_pack(device: str) -> str:
     """Needs oneDNN, which is for CPUs."""
     if device != "cpu":
         return "needs the CPU"
-    return "" if fused.TYPES else "this build of PyTorch lacks oneDNN"
+    return "" if kernels.supported_types() else "this build of PyTorch lacks oneDNN"
 
 
 def packed(model: Hourglass, example: Tensor) -> Call:
@@ -71,7 +73,7 @@ def compiled(model: Hourglass, example: Tensor) -> Call:
     call: Call = torch.compile(model, fullgraph=True, dynamic=False)
     try:
         return _warm(call, example)
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except compiler_errors() as error:
         line = str(error).strip().splitlines()[0]
         raise Unavailable(f"torch.compile cannot make one graph of it: {line}") from None
 
