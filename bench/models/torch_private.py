@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from bench.excuses import NotApplicable
 from bench.models.kernels import ignoring_global_hooks
 
-
 _TRACKER_STATE = ("_update_peak_stats", "_curr_mem_snap", "_peak_mem", "_peak_mem_snap")
 
 
