@@ -18,8 +18,8 @@ from reports.intervals import ends
 _TEXT = """What the sections above have no cell for; values by label other than a mean, and \
 metrics that have a column above for other configurations, are in the file alone. Of several \
 rounds, the value is the median of their medians, with its 95% interval from six rounds on; of \
-several values of one record, it is their mean, with the 95% interval of Student's t, which assumes \
-that they are independent."""
+several values of one record, it is their mean, with the 95% interval of Student's t, which \
+assumes that they are independent."""
 _SETTING = ("group", "batch", "device", "precision", "input")
 Key = tuple[Case, str, str, str]
 
