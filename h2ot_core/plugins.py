@@ -15,6 +15,7 @@ from h2ot_core.recover import RECOVERERS
 from h2ot_core.recover.base import AbstractRecoverer
 
 _SIZES = ("frames", "width", "depth", "heads", "joints")
+_ARGUMENTS = {"host", "scheme", "frames", "r", "b", "prune", "recover", "pipeline"}
 _SIGNALS = (None, "keys", "attention", "poses")
 
 
@@ -86,7 +87,10 @@ def _strategy_lacks(kind: type[Any]) -> list[str]:
     others: list[Any] = [*PRUNERS.values(), *RECOVERERS.values()]
     options = {name for other in others if _where(other) != _where(kind) for name in other.options}
     sizes = {name for host in HOSTS.values() for name in host.sizes}
-    for names, whose in ((options, "options of another strategy"), (sizes, "sizes of a host")):
+    for names, whose in (
+        (options, "options of another strategy"),
+        (sizes | _ARGUMENTS, "sizes of a host or arguments of build"),
+    ):
         if clashes := sorted(names & set(kind.options)):
             lacks.append(f"options {', '.join(clashes)} are {whose}")
     return lacks

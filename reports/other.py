@@ -15,11 +15,11 @@ from bench.records.record import Record
 from bench.timing.statistics import Estimate, median_interval
 from reports.intervals import ends
 
-_TEXT = """What the sections above have no cell for; values by label, and metrics that have a \
-column above for other configurations, are in the file alone. Of several rounds, the value is the \
-median of their medians, with its 95% interval from six rounds on; of several values of one \
-record, it is their mean, with the 95% interval of Student's t, which assumes that they are \
-independent."""
+_TEXT = """What the sections above have no cell for; values by label other than a mean, and \
+metrics that have a column above for other configurations, are in the file alone. Of several \
+rounds, the value is the median of their medians, with its 95% interval from six rounds on; of \
+several values of one record, it is their mean, with the 95% interval of Student's t, which \
+assumes that they are independent."""
 _SETTING = ("group", "batch", "device", "precision", "input")
 Key = tuple[Case, str, str, str]
 
@@ -48,15 +48,15 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
     table = pd.DataFrame(_line(key, rounds, units[key[1]]) for key, rounds in series.items())
     table.to_csv(folder / "other.csv", index=False)
     new = table[~table["metric"].isin(shown)]
-    unlabelled = new[new["label"] == ""]
+    single = new["label"].isin(("", "mean"))  # an evaluation's mean is over its actions
+    unlabelled, labelled = new[single], new[~single].groupby("metric", sort=False)
     parts = ["## Other measurements", _TEXT]
     if len(unlabelled):
         constant = [name for name in _SETTING if unlabelled[name].nunique() < 2]
         shown_columns = unlabelled.drop(columns=["label", *constant])
         parts.append(shown_columns.to_markdown(index=False, disable_numparse=True))
-    labelled = new[new["label"] != ""].groupby("metric", sort=False)["case"].nunique()
     if len(labelled):
-        counts = ", ".join(f"`{metric}` ({count})" for metric, count in labelled.items())
+        counts = ", ".join(f"`{name}` ({n})" for name, n in labelled["case"].nunique().items())
         parts.append(f"In the file alone, by label (number of configurations): {counts}.")
     return [*parts, "[other.csv](other.csv)"]
 

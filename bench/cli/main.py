@@ -41,16 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 in part, 2 bad input, 130 interrupted; the gate's commands also 1, 3 and 4, see there.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(arguments).parse_args(arguments)
+    parser, commands = _parser()
+    called = next((word for word in arguments if word in commands), None)
+    if called is None:
+        parser.parse_args(arguments)  # the help or an error, both of which exit
+        return 2
 
     import h2ot_core
-    from bench.models import plugins
 
     try:
-        plugins.load_all()
-        for name in getattr(args, "plugin", ()):
-            plugins.load(name)
-        status = args.run(args)
+        _load_plugins(arguments)  # before the options, some of which list what is registered
+        importlib.import_module(_module(called)).add(commands[called])
+        args = parser.parse_args(arguments)
+        try:
+            status = args.run(args)
+        except KeyboardInterrupt:
+            print(f"\ninterrupted; {args.interrupted}", file=sys.stderr)
+            return 130
     except (
         UsageError,
         h2ot_core.ConfigError,
@@ -59,14 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {args.interrupted}", file=sys.stderr)
-        return 130
     return int(status or 0)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of all commands, with the options of the one that is called."""
+def _module(command: str) -> str:
+    return f"bench.cli.{command.replace('-', '_')}"
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of all commands, and those of each, which lack their options."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure pruning and recovering of pose tokens in video pose transformers.",
@@ -76,13 +84,23 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.set_defaults(
         interrupted="what was measured is stored, the same command goes on from there"
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    names = {module.replace("_", "-"): module for module in COMMANDS}
-    called = next((word for word in arguments if word in names), None)
-    for name, module in names.items():
-        command = importlib.import_module(f"bench.cli.{module}")
-        own = commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION)
-        own.set_defaults(run=command.run)
-        if name == called:
-            command.add(own)
-    return parser
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = {}
+    for name in (module.replace("_", "-") for module in COMMANDS):
+        command = importlib.import_module(_module(name))
+        commands[name] = subparsers.add_parser(
+            name, help=command.HELP, description=command.DESCRIPTION
+        )
+        commands[name].set_defaults(run=command.run)
+    return parser, commands
+
+
+def _load_plugins(arguments: Sequence[str]) -> None:
+    """Load those of installed packages, of the environment and of ``--plugin``."""
+    from bench.models import plugins
+
+    plugins.load_all()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugin", action="append", nargs="?", default=[])
+    for name in filter(None, parser.parse_known_args(arguments)[0].plugin):
+        plugins.load(name)

@@ -98,10 +98,10 @@ def add_own(parser: argparse.ArgumentParser, title: str) -> None:
 
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE",
-        help="a file or module that registers hosts or strategies of your own",
+        help="a file or module with hosts, strategies, metrics, readers or runtimes of your own",
     )  # fmt: skip
     own = parser.add_argument_group(title)
-    own.add_argument("--host", help="such as mixste")
+    own.add_argument("--host", help=f"one of {', '.join(h2ot_core.HOSTS)}")
     own.add_argument("--scheme", help=f"one of {', '.join(h2ot_core.SCHEMES)}")
     own.add_argument("--prune", help=f"one of {', '.join(h2ot_core.PRUNERS)}, none")
     own.add_argument("--recover", help=f"one of {', '.join(h2ot_core.RECOVERERS)}, none")

@@ -33,8 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FOLDER", help="for the state and the weights (runs/LABEL)"
     )
     parser.add_argument(
-        "--recipe", default="code", choices=("code", "paper"),
-        help="the published code's, or Table 1's (code)",
+        "--recipe", default="code", metavar="NAME",
+        help="of the host: code (of its repository) or paper (Table 1) (code)",
     )  # fmt: skip
     for name, kind, text in (
         ("--epochs", positive, "passes over the data"),

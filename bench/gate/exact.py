@@ -12,7 +12,7 @@ import torch
 
 import h2ot_core
 from bench.gate.revisions import HARNESS, Revision
-from bench.models import build
+from bench.models.resolve import resolve
 from bench.records import store
 from bench.records.case import Case
 from bench.records.environment import environment
@@ -32,15 +32,9 @@ def every_case() -> list[Case]:
     for host in h2ot_core.HOSTS:
         for scheme in h2ot_core.SCHEMES:
             try:
-                config = build.blank_model({"host": host, "scheme": scheme})[0].config
+                cases.append(resolve({"host": host, "scheme": scheme}))
             except h2ot_core.ConfigError:  # the host does not support the scheme
                 continue
-            cases.append(
-                Case(
-                    host=config.host, frames=config.frames, prune=config.prune,
-                    recover=config.recover, r=config.r, b=config.b, pipeline=config.pipeline,
-                )
-            )  # fmt: skip
     return list(dict.fromkeys(cases))
 
 

@@ -11,30 +11,39 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from bench.gate.revisions import Revision
 from bench.gate.verdicts import SAMPLED
+from bench.models.resolve import resolve
 from bench.records.case import Case
 from bench.records.record import Record
 from bench.records.status import Failure, excuse
 from bench.timing import clock
 from bench.timing.statistics import stationary
 from bench.workers.process import WorkerProcess
+from h2ot_core import HOSTS
 
-CASES = (
-    Case(host="mixste", frames=27, prune="tps", recover="tri", r=(13, 9), b=(0, 3), threads=1),
-    Case(host="motionagformer", frames=27, prune="tpc", recover="tra", r=(9,), b=(7,), threads=1),
-    Case(host="motionbert", frames=27, prune="tps", recover="tri", r=(13, 9), b=(0, 1), threads=1),
-    Case(
-        host="mhformer", frames=351, prune="tps", r=(175, 117), b=(0, 2), pipeline="seq2frame",
-        threads=1,
-    ),
-)  # fmt: skip
-"""Published widths and depths, every host, both ways to recover; clips short enough that many
-processes fit into the budget. One thread: with more, a hiccup of either core is one of all."""
+_SCHEMES = {"motionagformer": "hot"}  # so that TPC and TRA are measured too
+_FRAMES = 27
+
+
+def cases() -> tuple[Case, ...]:
+    """One case per host, of published width and depth, in its default scheme.
+
+    Clips are short, so that many processes fit into the budget; a host that puts out the centre
+    frame alone keeps its published length. One thread: with more, an interruption of either core
+    is one of all.
+    """
+    found = []
+    for name, host in HOSTS.items():
+        frames = _FRAMES if "seq2seq" in host.pipelines else None
+        case = resolve({"host": name, "frames": frames, "scheme": _SCHEMES.get(name)})
+        found.append(replace(case, threads=1))
+    return tuple(found)
+
 
 PAIRS = 10
 """Pairs of processes; simulations show which slowdowns they detect."""
@@ -61,7 +70,7 @@ class Plan:
         turns: per case and pair; None for as many as the budget allows.
     """
 
-    cases: Sequence[Case] = CASES
+    cases: Sequence[Case] = field(default_factory=cases)
     pairs: int = PAIRS
     budget_s: float = BUDGET_S
     turns: int | None = None

@@ -11,20 +11,27 @@ from typing import Any
 import pytest
 from watched import Spy
 
+from bench.data.readers import READERS
 from bench.metrics import METRICS
 from bench.models import plugins
+from bench.scenarios.runtimes import RUNTIMES
 from h2ot_core import HOSTS, PRUNERS, RECOVERERS
 
 SPY = Path(__file__).with_name("spy.py")
 
 PLUGIN = '''
-"""A host, a pruner and a recoverer with options of their own, and a metric."""
+"""A host, a pruner and a recoverer with options of their own, a metric, a reader, a runtime."""
 
+import numpy as np
 import torch
 from torch import nn
 
+from bench.data.readers import READERS, Reader
+from bench.data.sequences import DataSet, MotionSequence
 from bench.metrics import METRICS
 from bench.metrics.base import Metric, Reading
+from bench.scenarios.runtimes import RUNTIMES
+from bench.scenarios.runtimes.base import Runtime
 from h2ot_core import HOSTS, AbstractHost, AbstractRecoverer, ScorePruner, Step, build, register
 
 
@@ -101,10 +108,34 @@ def output_spread(case, context):
     return [Reading(metric="output_spread", unit="1", values=(float(poses.std()),))]
 
 
+def load_still(place):
+    """One person who stands still for so many frames, seen exactly."""
+    frames = int(place or 60)
+    pose = np.random.default_rng(0).normal(0, 0.3, (17, 3)).astype(np.float32)
+    target = np.repeat((pose - pose[:1])[None], frames, axis=0)
+    sequence = MotionSequence(
+        name="S/front", clip="S", subject="S", action="Standing", camera="front",
+        input=target[..., :2], target=target, truth_mm=1000 * target,
+        to_mm=np.full(frames, 1000, np.float32), valid=np.ones(frames, bool),
+    )
+    return DataSet(
+        name=f"still:{frames}", description="A person who stands still.", detector="gt", fps=50,
+        load=lambda split: [sequence],
+    )
+
+
+def script(model, example):
+    """TorchScript's recording of the model."""
+    traced = torch.jit.trace(model, example, check_trace=False)
+    return lambda x: traced(x).float()
+
+
 register("flat", Flat)
 register("drawn", Drawn)
 register("held", Held)
 METRICS["output_spread"] = Metric("spread of the output", ("output_spread",), output_spread)
+READERS["still"] = Reader(form="still[:FRAMES]", about="people who do not move", load=load_still)
+RUNTIMES["script"] = Runtime(title="TorchScript", available=lambda device: "", prepare=script)
 '''
 
 
@@ -112,7 +143,7 @@ METRICS["output_spread"] = Metric("spread of the output", ("output_spread",), ou
 def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away, afterwards, what a test registers, and the plug-ins it names."""
     monkeypatch.setenv("H2OT_PLUGINS", "")
-    tables: list[dict[str, Any]] = [HOSTS, PRUNERS, RECOVERERS, METRICS]
+    tables: list[dict[str, Any]] = [HOSTS, PRUNERS, RECOVERERS, METRICS, READERS, RUNTIMES]
     before = [dict(table) for table in tables]
     plugins._load.cache_clear()
     yield
@@ -124,10 +155,11 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def plugin(registries: None, tmp_path: Path) -> Path:
-    """A plug-in with a host ``flat``, a pruner ``drawn``, a recoverer ``held`` and a metric.
+    """A file for ``--plugin``, with one of each kind.
 
-    The pruner has options ``seed`` and ``rand_seed``, the recoverer ``side`` ("before", "after");
-    the metric is ``output_spread``. It is a file, to be loaded with ``--plugin``.
+    A host ``flat``, a pruner ``drawn`` with options ``seed`` and ``rand_seed``, a recoverer
+    ``held`` with option ``side`` ("before", "after"), a metric ``output_spread``, a reader
+    ``still`` and a runtime ``script``.
     """
     path = tmp_path / "own.py"
     path.write_text(PLUGIN)

@@ -86,6 +86,11 @@ def test_names_and_options_must_be_free() -> None:
 
     with pytest.raises(ConfigError, match=r"'tri' is taken.*|tpc_k are those of another"):
         h2ot_core.register("tri", Other)
+    for name in ("scheme", "r", "frames", "width"):
+        own = type("Own", (Other,), {"options": {name: 3}})
+        with pytest.raises(ConfigError, match=f"options {name} are sizes of a host or arguments"):
+            h2ot_core.register("own", own)
+    assert "own" not in RECOVERERS
     with pytest.raises(ConfigError, match="lower case"):
         h2ot_core.register("Tri", Other)
     with pytest.raises(ConfigError, match="derived from AbstractHost"):
@@ -98,6 +103,8 @@ def test_names_and_options_must_be_free() -> None:
         ("import nothing_of_that_name", "cannot be imported"),
         ("def (", "cannot be imported"),
         ("import h2ot_core\nh2ot_core.register('x', int)", "derived from AbstractHost"),
+        ("\n\n1 / 0", r"ZeroDivisionError: division by zero \(.*plugin\.py, line 3\)"),
+        ("from bench.metrics.base import Metric\nMetric()", "TypeError: .*title.*line 2"),
     ],
 )
 def test_a_plugin_that_does_not_work(tmp_path: Path, content: str, text: str) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import h2ot_core
+from bench.models import plugins
 from bench.models.torch_private import fake_tensors
 from bench.records.environment import version
 from bench.scenarios.peer.adapters import PEERS, Model
@@ -68,6 +69,8 @@ class PeerModel:
         self.inputs = [inputs[name] for name in sorted(inputs)]
         self.setup = setup
         self.ours = setup["side"] == "ours"
+        if self.ours:  # a checkout's modules are not to meet those of plug-ins
+            plugins.load_all()
         self.model = self._built()
         self._timed: Callable[[Tensor], Any] | None = None
         self._optimiser: torch.optim.Optimizer | None = None
