@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from bench.case import Case
-from bench.excuses import excuse
 
 from bench.metrics import training_memory
 from bench.models import torch_private
+from bench.records.case import Case
+from bench.records.status import excuse
 
 CASE = Case(host="mixste", frames=9, options=(("depth", 1), ("heads", 2), ("width", 16)))
 
