@@ -80,7 +80,7 @@ def build(
     Raises:
         ConfigError: for an unknown name or option, or a combination that cannot work.
     """
-    kernels.requested()  # an unknown value of H2OT_KERNELS is told before anything is built
+    kernels.requested()  # an unknown value of H2OT_KERNELS is reported before anything is built
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
     kind = HOSTS[host]
@@ -215,7 +215,7 @@ def _check_unpruned(scheme: str, r: Any, b: Any, recover: str | None) -> None:
 def _stages(
     host: str, scheme: str, prune: str | None, frames: int, r: Any, b: Any
 ) -> tuple[Any, Any]:
-    """r and b as given, or the published ones."""
+    """The arguments r and b, or the published ones."""
     preset, published = SCHEMES[scheme], HOSTS[host].published_b
     if r is None:
         if not preset.divisors:

@@ -23,12 +23,12 @@ def register(name: str, kind: Any) -> None:
     """Make a host, pruner or recoverer known to ``build`` and to the command line.
 
     Args:
-        name: by which it is asked for; lower case.
+        name: argument of ``build`` that selects it; lower case.
         kind: a class that derives from ``AbstractHost``, ``AbstractPruner`` or
-            ``AbstractRecoverer`` and provides what that class says it must.
+            ``AbstractRecoverer`` and defines what that class requires.
 
     Raises:
-        ConfigError: naming everything that the class lacks, or that the name is taken.
+        ConfigError: naming everything that the class lacks, or that the name is in use.
     """
     registry: dict[str, Any]
     bases = kind.__mro__ if isinstance(kind, type) else ()
@@ -49,7 +49,7 @@ def register(name: str, kind: Any) -> None:
         lacks.append(f"its name must be lower case and not 'none', got {name!r}")
     present = registry.get(name)
     if present is not None and _where(present) != _where(kind):
-        lacks.append(f"the name {name!r} is taken by {_where(present)}")
+        lacks.append(f"the name {name!r} is in use by {_where(present)}")
     if lacks:
         raise ConfigError(f"{_where(kind)} cannot be registered as {name!r}: {'; '.join(lacks)}.")
     registry[name] = kind

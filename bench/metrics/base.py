@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bench.models.context import Context
 from bench.records.case import Case
@@ -42,5 +42,5 @@ class Metric:
     title: str
     readings: tuple[str, ...]
     measure: Callable[[Case, Context], list[Reading]]
-    of: str = "exact"
+    of: Literal["exact", "timed", "trainable", "training"] = "exact"
     at_once: int = 1

@@ -15,8 +15,8 @@ MODEL_ARGUMENTS = ("host", "scheme", "prune", "recover", "frames", "r", "b", "pi
 def resolve(arguments: Mapping[str, Any], **setting: Any) -> Case:
     """The case that arguments of ``h2ot_core.build`` mean, its schedule and strategies filled in.
 
-    Options stay as they are given, so that defaults do not become part of a case's name. A file of
-    records knows by ``strategy_options`` which of them the baseline has not.
+    Options stay as they are, so that defaults do not become part of a case's name;
+    ``strategy_options`` names those that the baseline lacks.
 
     Args:
         arguments: of ``h2ot_core.build``, the host among them.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from h2ot_core.errors import unknown
+from h2ot_core.errors import ConfigError, unknown
 from h2ot_core.hosts import HOSTS
 from h2ot_core.losses import loss_of
 
@@ -110,7 +110,7 @@ def recipe_for(host: str, name: str = "code") -> Recipe:
     """A published recipe of a host; one that has none is trained as MotionAGFormer.
 
     Raises:
-        ConfigError: for an unknown host or recipe.
+        ConfigError: for an unknown host or recipe, or a field that recipes do not have.
     """
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
@@ -118,4 +118,10 @@ def recipe_for(host: str, name: str = "code") -> Recipe:
     if name not in recipes and name not in _NAMES:
         raise unknown("recipe", name, sorted({*_NAMES, *recipes}))
     values: Mapping[str, Any] = recipes.get(name, _DEFAULT)
-    return Recipe(name=name, loss=host, **values)
+    try:
+        return Recipe(name=name, loss=host, **values)
+    except TypeError as error:
+        raise ConfigError(
+            f"recipe {name!r} of {host} has a field that recipes do not have ({error}); see "
+            f"bench.train.recipes.Recipe."
+        ) from None

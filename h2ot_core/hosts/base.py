@@ -16,7 +16,7 @@ class Step(NamedTuple):
     """One step of a host: (B, N, S, C) to the same, any N that pruning leaves.
 
     ``run(tokens, recorder)`` appends the queries and keys of its temporal attention to the recorder
-    where there is one; a step without temporal attention is never given one.
+    where there is one; a step without temporal attention gets None.
     """
 
     name: str

@@ -146,7 +146,7 @@ class MotionAGFormer(AbstractHost):
 
     A stage acts before a whole layer, also at b = 0. The temporal graph's batch norm has one
     entry per frame, so each layer is built for the frames that the schedule leaves it, and
-    weights trained without pruning fit no pruned model. TPA listens to the attention stream.
+    weights trained without pruning fit no pruned model. TPA scores by the attention stream.
 
     Checked against NationalGAILab/HoT 873b5bd, model/motionagformer. That copy has 4 heads and 4
     neighbours; the defaults are the original's 8 and 2. Modifications: one tensor layout

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from h2ot_core.errors import ConfigError
 from h2ot_core.prune.base import ScorePruner, Signals
 from h2ot_core.schedule import Schedule
 
-# Attention weights held at once, in elements. On an accelerator it bounds the memory that listening
-# takes; on a CPU so few stay in the cache.
+# Attention weights held at once, in elements. On an accelerator it bounds the memory that scoring
+# needs; on a CPU so few stay in the cache.
 _CHUNK = {"cpu": 2**19}
 _CHUNK_ELSEWHERE = 2**26
 
@@ -25,7 +26,7 @@ class AttentionPruner(ScorePruner):
     block alone.
 
     Options:
-        tpa_axis: "received" sums the weights over the queries, what each frame is given; "row"
+        tpa_axis: "received" sums the weights over the queries, what each frame receives; "row"
             sums over the keys as the paper prints, which is 1 for every frame up to rounding.
     """
 
@@ -37,9 +38,19 @@ class AttentionPruner(ScorePruner):
         self.dim = -2 if options["tpa_axis"] == "received" else -1
 
     def score(self, signals: Signals, stage: int) -> Tensor:
-        """Sum each frame's attention; (B, N)."""
+        """Sum each frame's attention; (B, N).
+
+        Raises:
+            ConfigError: if the host's step recorded no attention.
+        """
         assert signals.attention is not None
         recorder = signals.attention
+        if not recorder:
+            raise ConfigError(
+                "this pruner scores frames by the temporal attention of the step before a stage, "
+                "but that step of the host recorded none; append its queries and keys to the "
+                "recorder, or return None from score_step."
+            )
         parts = getattr(recorder, "received", [])  # a plain list of pairs will do
         if self.dim == -1 or len(parts) < len(recorder):
             parts = [self._received(query, key) for query, key in recorder]

@@ -16,7 +16,7 @@ from h2ot_core.schedule import Schedule
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known of the N frames that a stage chooses from; only what the pruner asked for.
+    """What a pruner may score the N frames of a stage by; only what it requires is there.
 
     Attributes:
         index: (B, N) or (1, N) int64, their indices in the source sequence.
@@ -24,7 +24,7 @@ class Signals:
         attention: queries and keys of the temporal attention of the block before, for
             "attention"; see :class:`h2ot_core.layers.AttentionRecorder`.
         poses: (B, N, J, 2), the normalised 2D input poses, for "poses".
-        noise: (B, N) or (1, N), takes the place of a pruner's seeded noise.
+        noise: (B, N) or (1, N), in place of a pruner's seeded noise.
     """
 
     index: Tensor
@@ -48,7 +48,7 @@ class AbstractPruner(nn.Module, ABC):
     requires: ClassVar[str | None] = None
     """The signal it needs: "keys", "attention", "poses" or None."""
     uses_noise: ClassVar[bool] = False
-    """Whether it breaks ties by noise, which ``run`` takes instead of the seeded one."""
+    """Whether it breaks ties by noise, for which ``run`` accepts a replacement."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Option name to default; a tuple lists the allowed values, the first being the default."""
 

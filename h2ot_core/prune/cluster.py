@@ -28,7 +28,7 @@ class ClusterPruner(ScorePruner):
         tpc_k: neighbours that make the density, the frame itself included.
         tpc_seed: seed of the tie-breaking noise. The noise depends on seed, stage and frame
             alone, so a clip's frames do not depend on its batch.
-        tpc_max: distance given to the densest frame, "global" (largest of the clip, as
+        tpc_max: distance of the densest frame, "global" (largest of the clip, as
             published) or "row" (largest from that frame, as Eq. 2 prints).
 
     Differences from the published code: seeded noise (theirs is unseeded, in evaluation too), and

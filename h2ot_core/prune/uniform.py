@@ -15,13 +15,13 @@ from h2ot_core.schedule import Schedule
 class UniformPruner(AbstractPruner):
     """Token Pruning Sampler (paper, Section 3.1.4).
 
-    Stage m takes positions k (n - 1) / (r - 1) of the n frames it is given, in whole numbers.
+    Stage m keeps positions k (n - 1) / (r - 1) of its n input frames, in whole numbers.
     The choice is the same for every input, so it is worked out once.
 
     Options:
         tps_rounding: how a position between two frames is settled. "half_even" keeps the middle
             frame of odd lengths and is symmetric in time; "floor" and "half_up" as named;
-            "nearest" takes the frame still kept that is closest to the even grid over all F
+            "nearest" keeps the frame still there that is closest to the even grid over all F
             frames (ties to the earlier), which stays even over several stages.
     """
 
@@ -38,7 +38,7 @@ class UniformPruner(AbstractPruner):
         return self.kept
 
     def select(self, signals: Signals, stage: int) -> Tensor:
-        """Positions of this stage's frames among those it is given; (1, r_m)."""
+        """Positions of this stage's frames among its input frames; (1, r_m)."""
         before = self.kept[stage - 1] if stage else range(self.schedule.frames)
         position = {frame: i for i, frame in enumerate(before)}
         positions = [[position[frame] for frame in self.kept[stage]]]

@@ -21,7 +21,7 @@ class InterpolationRecoverer(AbstractRecoverer):
 
     Options:
         tri_mode: "positions" interpolates between the frames that were kept; "equidistant"
-            takes them as an even grid, as resizing would, and so moves those that are not.
+            treats them as an even grid, as resizing does, and so moves those that are not.
         tri_where: "poses" interpolates the head's output, as Section 3.2.2 describes; "tokens"
             interpolates before the head, as Figure 2 allows.
         tri_frames: f of Table 6, frames recovered, spread evenly over the F; odd, so that one is

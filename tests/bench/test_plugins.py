@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import h2ot_core
 from bench.cli import main
+from bench.data.sequences import DataError
+from bench.data.sources import open_data
+from bench.data.windows import MotionSource
 from bench.metrics import METRICS
 from bench.models import plugins
+from bench.models.build import measured_model
+from bench.models.context import Context
+from bench.models.resolve import resolve
 from bench.records import store
 from bench.records.errors import UsageError
+from bench.scenarios.runtimes import RUNTIMES
 from h2ot_core import HOSTS, PRUNERS, RECOVERERS, AbstractHost, AbstractRecoverer, ConfigError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tiny_transformer.py"
@@ -84,7 +93,7 @@ def test_names_and_options_must_be_free() -> None:
         def recover(self, x: Any, selection: Any) -> Any:
             return x
 
-    with pytest.raises(ConfigError, match=r"'tri' is taken.*|tpc_k are those of another"):
+    with pytest.raises(ConfigError, match=r"'tri' is in use.*|tpc_k are those of another"):
         h2ot_core.register("tri", Other)
     for name in ("scheme", "r", "frames", "width"):
         own = type("Own", (Other,), {"options": {name: 3}})
@@ -95,6 +104,34 @@ def test_names_and_options_must_be_free() -> None:
         h2ot_core.register("Tri", Other)
     with pytest.raises(ConfigError, match="derived from AbstractHost"):
         h2ot_core.register("thing", dict)
+
+
+def test_the_snippets_of_the_documentation_are_a_plugin(tmp_path: Path) -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    file = tmp_path / "own.py"
+    file.write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    plugins.load(str(file))
+    options = {"frames": 27, "width": 16, "depth": 4, "heads": 2, "seed": 5}
+    case = resolve({"host": "mixste", "prune": "drawn", "recover": "nearest", **options})
+    assert case.strategy_options == ("seed",)
+    model = measured_model(case)
+    x = torch.randn(2, 27, 17, 2, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        out = model.run(x)
+        torch.testing.assert_close(RUNTIMES["clipwise"].prepare(model, x)(x), out.poses)
+    kept = out.selections[-1].index[0].tolist()
+    for frame in range(27):
+        nearest = min(kept, key=lambda k: (abs(k - frame), k))
+        assert torch.equal(out.poses[:, frame], out.poses[:, nearest])
+    (size,) = METRICS["weight_bytes"].measure(case, Context(MotionSource.generated(frames=300)))
+    assert size.values[0] == 4 * sum(p.numel() for p in model.parameters())
+    (tmp_path / "test").mkdir()
+    poses = np.random.default_rng(0).normal(size=(9, 17, 3))
+    np.savez(tmp_path / "test" / "walk.npz", x=poses[..., :2], metres=poses)
+    (walk,) = open_data(f"arrays:{tmp_path}").sequences("test")
+    np.testing.assert_allclose(walk.truth_mm, 1000 * (poses - poses[:, :1]), rtol=1e-5)
+    with pytest.raises(DataError, match="no folder nowhere"):
+        open_data("arrays:nowhere")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,10 @@ def test_an_own_host_has_a_recipe_and_an_unknown_name_has_none(
     assert recipe_for("my_host", "paper").epochs == 60
     poses = torch.ones(2, 3, 17, 3)
     assert recipe_for("my_host").criterion()(poses, 2 * poses) == pytest.approx(3**0.5)
-    for host, name, match in (("mixste", "thesis", "recipe"), ("nobody", "code", "host")):
+    own.recipes = {"code": {"lengths": 7}}
+    for host, name, match in (
+        ("mixste", "thesis", "recipe"), ("nobody", "code", "host"), ("my_host", "code", "lengths"),
+    ):  # fmt: skip
         with pytest.raises(h2ot_core.ConfigError, match=match):
             recipe_for(host, name)
 

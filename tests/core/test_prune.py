@@ -22,6 +22,7 @@ from h2ot_core import (
     Selection,
     build,
 )
+from h2ot_core.hosts import Step
 from h2ot_core.layers import Tap
 from h2ot_core.prune import AttentionPruner, ClusterPruner, MotionPruner
 from h2ot_core.prune import attention as attention_module
@@ -327,6 +328,16 @@ def test_listening_changes_no_bit(small: Build, clips: Clips) -> None:
     silent = model.run(x, selections=listened.selections)
     assert heard == [True, False]
     assert torch.equal(silent.poses, listened.poses)
+
+
+def test_attention_needs_a_step_that_records(small: Build, clips: Clips) -> None:
+    model = small(prune="tpa", r=13, b=1)
+    steps = model.host.steps()
+    model.host.steps = lambda: tuple(
+        Step(step.name, lambda x, recorder, run=step.run: run(x, None)) for step in steps
+    )
+    with pytest.raises(ConfigError, match=r"recorded none; append .* or return None"):
+        model(clips())
 
 
 def test_attention_needs_a_block_before(small: Build) -> None:
