@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from bench.gate.exact import library_hosts
 from bench.gate.revisions import Revision
 from bench.gate.verdicts import SAMPLED
 from bench.models.resolve import resolve
@@ -24,7 +25,6 @@ from bench.records.status import Failure, excuse
 from bench.timing import clock
 from bench.timing.statistics import stationary
 from bench.workers.process import WorkerProcess
-from h2ot_core import HOSTS
 
 _SCHEMES = {"motionagformer": "hot"}  # so that TPC and TRA are measured too
 _FRAMES = 27
@@ -38,7 +38,7 @@ def cases() -> tuple[Case, ...]:
     is one of all.
     """
     found = []
-    for name, host in HOSTS.items():
+    for name, host in library_hosts().items():
         frames = _FRAMES if "seq2seq" in host.pipelines else None
         case = resolve({"host": name, "frames": frames, "scheme": _SCHEMES.get(name)})
         found.append(replace(case, threads=1))

@@ -38,6 +38,7 @@ from bench.records.errors import StoreError, UsageError
 from bench.records.record import Record
 from bench.records.store import write
 from bench.timing.statistics import Estimate
+from h2ot_core import HOSTS
 from reports import gate_calibration
 from reports.gate_summary import MARKER, markdown
 
@@ -711,6 +712,13 @@ def test_the_workflow_runs_the_gate() -> None:
     said = "\n".join(step.get("run", "") for step in steps)
     for words in ("bench regression --base", "GITHUB_STEP_SUMMARY", "gh pr comment"):
         assert words in said
+
+
+def test_hosts_of_plugins_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = exact.every_case(), sampled.cases()
+    monkeypatch.setitem(HOSTS, "own", type("Own", (HOSTS["mixste"],), {}))
+    assert (exact.every_case(), sampled.cases()) == before
+    assert {case.host for case in before[0]} == {case.host for case in before[1]}
 
 
 def test_the_sampled_cases_can_be_built() -> None:
