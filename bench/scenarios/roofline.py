@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.models import kernels
 from bench.models.build import blank_model
 from bench.records import roofline_bound
 from bench.records.case import Case
@@ -39,6 +38,7 @@ from bench.records.session import opened, require_device, set_threads
 from bench.records.status import excuse
 from bench.records.store import read
 from bench.timing.clock import trial
+from h2ot_core import kernels
 
 aten = torch.ops.aten
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.cli import main
-from bench.models import kernels
 from bench.records import roofline_bound, store
 from bench.records.case import Case
 from bench.records.environment import environment
 from bench.records.record import Record
 from bench.records.store import open_store
 from bench.scenarios import roofline
+from h2ot_core import kernels
 from reports.build import build
 
 CASE = Case(

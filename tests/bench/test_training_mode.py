@@ -131,7 +131,7 @@ def test_bytes_moved(spy: Spy) -> None:
 
 def test_the_self_checks_model(spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_check, "_ROUNDS", 1)
-    monkeypatch.setattr(self_check, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(self_check, "_TIMEOUT_S", 0.0)
     assert list(self_check.probe_cost("cpu"))
     assert spy.modes() == INFERENCE
 

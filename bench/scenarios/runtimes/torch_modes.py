@@ -11,10 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bench.models import kernels
 from bench.models.torch_private import compiler_errors
 from bench.scenarios.runtimes.base import Call, Prepare, Unavailable
-from h2ot_core import ConfigError, Hourglass, Packed
+from h2ot_core import ConfigError, Hourglass, Packed, kernels
 
 _WARMUP = {"cpu": 1, "cuda": 5}
 
