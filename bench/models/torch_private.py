@@ -18,7 +18,7 @@ from bench.records.status import NotApplicable
 try:
     from h2ot_core.kernels import ignoring_global_hooks
 except ImportError:  # the gate measures older libraries, which did not ask for such hooks
-    ignoring_global_hooks = nullcontext
+    ignoring_global_hooks = nullcontext  # type: ignore[assignment]
 
 _TRACKER_STATE = ("_update_peak_stats", "_curr_mem_snap", "_peak_mem", "_peak_mem_snap")
 
