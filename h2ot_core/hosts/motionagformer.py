@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from h2ot_core import kernels
@@ -22,6 +23,11 @@ _BONES = ((1, 0), (2, 1), (3, 2), (4, 0), (5, 4), (6, 5), (7, 0), (8, 7), (9, 8)
           (11, 8), (12, 11), (13, 12), (14, 8), (15, 14), (16, 15))  # fmt: skip
 # Bones that the published adjacency holds from child to parent only.
 _ONE_WAY = ((4, 0), (11, 8), (14, 8))
+
+
+def _relu(sums: Tensor) -> Tensor:
+    """In place where no gradient needs the sums."""
+    return functional.relu(sums, inplace=not torch.is_grad_enabled())
 
 
 class SpatialGraph(nn.Module):
@@ -41,7 +47,7 @@ class SpatialGraph(nn.Module):
             return fast
         update = self.U(x) + self.normalised() @ self.V(x)
         update = self.batch_norm(update.flatten(0, 1))  # joints are the channels of the norm
-        return torch.relu(x + update.view_as(x))
+        return _relu(x + update.view_as(x))
 
     fast_path: ClassVar = FastPath("spatial_graph", forward)
 
@@ -80,7 +86,7 @@ class TemporalGraph(nn.Module):
         aggregate = (near @ (root * self.V(x).transpose(1, 2))).mul_(root)
         update = self.U(x) + aggregate.transpose(1, 2)
         # Frames are the channels of the norm: it averages over batch, joints and width.
-        return torch.relu(x + self.batch_norm(update.flatten(2)).view_as(x))
+        return _relu(x + self.batch_norm(update.flatten(2)).view_as(x))
 
     fast_path: ClassVar = FastPath("temporal_graph", forward)
 
@@ -111,10 +117,10 @@ class Mixed(nn.Module):
         """(B, N, J, C) to the same."""
         mixer, scale = self.mixer, self.layer_scale_1
         y = kernels.residual(x, mixer, norm=self.norm1, scale=scale, recorder=recorder)
-        x = torch.addcmul(x, attend(mixer, self.norm1(x), recorder), scale) if y is None else y
+        x = x + scale * attend(mixer, self.norm1(x), recorder) if y is None else y
         scale = self.layer_scale_2
         y = kernels.residual(x, self.mlp, norm=self.norm2, scale=scale)
-        return torch.addcmul(x, self.mlp(self.norm2(x)), scale) if y is None else y
+        return x + scale * self.mlp(self.norm2(x)) if y is None else y
 
 
 class Layer(nn.Module):
