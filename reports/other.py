@@ -48,7 +48,8 @@ def section(records: Sequence[Record], folder: Path, shown: set[str]) -> list[st
     table = pd.DataFrame(_line(key, rounds, units[key[1]]) for key, rounds in series.items())
     table.to_csv(folder / "other.csv", index=False)
     new = table[~table["metric"].isin(shown)]
-    single = new["label"].isin(("", "mean"))  # an evaluation's mean is over its actions
+    # An evaluation's mean is over its actions; among counts of operators it is the one so named.
+    single = (new["label"] == "") | ((new["label"] == "mean") & (new["unit"] != "1"))
     unlabelled, labelled = new[single], new[~single].groupby("metric", sort=False)
     parts = ["## Other measurements", _TEXT]
     if len(unlabelled):

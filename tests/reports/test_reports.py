@@ -481,7 +481,7 @@ def invented(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFram
         record(H2OT, "drift_mm", 1.0, 2.0, 3.0, 6.0, unit="mm"),
         record(OWN, "drift_mm", 2.5, unit="mm"),
         record(OWN, "noise_px", status="failed", reason="no noise"),
-        record(H2OT, "switches", 3, 4, labels=("left", ""), unit="1"),
+        record(H2OT, "switches", 3, 4, 5, labels=("left", "", "mean"), unit="1"),
         *(record(H2OT, "flips_s", v, v, group="g", part=i, unit="s") for i, v in enumerate(NOISE)),
         record(replace(H2OT, dtype="bfloat16"), "cache_b", 7, unit="B"),
     ]
@@ -516,10 +516,12 @@ def test_a_new_metric_is_shown(invented: tuple[str, pd.DataFrame]) -> None:
 def test_values_by_label_are_in_the_file(invented: tuple[str, pd.DataFrame]) -> None:
     text, sheet = invented
     assert "`switches` (1)" in text
+    assert "| switches" not in text  # though one of its labels is an operator named mean
     switches = sheet[sheet["metric"] == "switches"]
     assert list(zip(switches["label"], switches["value"], strict=True)) == [
         ("left", "3"),
         ("(loop)", "4"),
+        ("mean", "5"),
     ]
 
 
