@@ -590,11 +590,13 @@ def test_the_commit_before_is_measured_and_gives_the_same_numbers(tmp_path: Path
         revision=of_history("rev-parse", "--verify", "HEAD~1"), exact=HOSTS, memory=False,
         sampled=None, out=tmp_path, cache=tmp_path / "cache",
     )  # fmt: skip
-    outcome = regression.run(before, allowances=read_allowances(ROOT / "gate.toml"), quiet=True)
-    # What grew on purpose stands in gate.toml, as for the gate itself.
-    assert outcome.status == 0, [f for f in outcome.findings if f.verdict != "unchanged"]
-    assert {f.case for f in outcome.findings} == set(HOSTS)
-    assert all(f.base for f in outcome.findings)
+    findings = regression.run(before, quiet=True).findings
+    # The published models fix these; which operators compute them a commit may change.
+    fixed = [f for f in findings if f.metric in ("param_count", "flops_paper")]
+    assert {f.case for f in fixed} == set(HOSTS)
+    assert len(fixed) == 2 * len(HOSTS)
+    assert [f for f in fixed if f.verdict is not Verdict.UNCHANGED or not f.base] == []
+    assert [f.reason for f in findings if f.reason] == []  # nothing failed on either side
 
 
 def test_the_oldest_library_is_measured_by_every_part(tmp_path: Path) -> None:
