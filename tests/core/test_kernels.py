@@ -113,7 +113,8 @@ def test_without_a_private_name_results_are_the_same_with_one_warning(
         found = [_results(*one) for one in models * 2]
     assert len(caught) == 1
     for one, other in zip(found, wanted * 2, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        # Gradients are sums over many tokens, so some are off by the last digits of a float32 too.
+        torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
 
 
 def test_the_list_of_private_names_is_whole() -> None:
