@@ -112,8 +112,9 @@ class WorkerProcess:
         try:
             for line in self._process.stdout:
                 with suppress(ValueError):  # printed before `serve`, or torn by the end
-                    answer: dict[str, Any] = json.loads(line)
-                    break
+                    answer: Any = json.loads(line)
+                    if isinstance(answer, dict):  # a printed number is JSON, but no answer
+                        break
             else:
                 raise self._ended()
         finally:

@@ -57,6 +57,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 ECHO = """
 from bench.workers.process import serve
 print("printed before it serves", flush=True)
+print(1, flush=True)
 
 def echo(**arguments):
     print("printed by Python")
